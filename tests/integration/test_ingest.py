@@ -108,7 +108,7 @@ def test_a_webhook_takes_each_kind_of_body_and_refuses_others(services: LocalSer
         assert project.post([event] * 99, token).problem == (413, "too-large")
         assert project.post(event, token, "/other").problem == (404, "http")
         assert stopped(process) == 0
-    found = records(services, project.topic)
+    found = records(services.bootstrap_servers, project.topic)
     assert [json.loads(each.value() or b"{}")["payment_id"] for each in found] == [10, 20, 21, 30, 40]
     assert [each.key() for each in found] == [b"c7"] * 5
 

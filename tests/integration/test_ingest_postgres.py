@@ -53,7 +53,7 @@ def test_the_page(services: LocalServices, namespace: str, tmp_path: Path, postg
     assert "hunter2" not in printed
     (_, *_, command) = shown(PAGE)
     assert difference(command, printed.rstrip()) == ""
-    found = [json.loads(each.value() or b"") for each in records(services, project.topic)]
+    found = [json.loads(each.value() or b"") for each in records(services.bootstrap_servers, project.topic)]
     assert [(each["payment_id"], each["amount"]) for each in found] == [(6, 12.5), (7, 3.0)]
 
 

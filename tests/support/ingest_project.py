@@ -96,8 +96,8 @@ def rows(log: EventLog, topic: str) -> pl.DataFrame:
     return log.rows(topic, table, table.file_uris(), ["payment_id", "__verdict"])
 
 
-def records(services: LocalServices, topic: str) -> list[Message]:
-    consumer = reader(services.bootstrap_servers, "test")
+def records(servers: str, topic: str) -> list[Message]:
+    consumer = reader(servers, "test")
     consumer.assign([TopicPartition(topic, 0, 0)])
     found: list[Message] = []
     try:

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.app.processes.ingest_sources import stream_of
+from headrace.app.processes.ingest_sources import password_of, stream_of
 from headrace.app.processes.webhook_server import tokens_of
 from headrace.app.project.ingest_settings import IngestSettings, WebhookSettings
 from headrace.app.project.project import Project
 from headrace.app.project.settings import explain
 from headrace.app.project.settings_sources import load_settings
+from headrace.base.redaction import revealed
 from headrace.bus.formats.avro import Avro
 from headrace.bus.formats.debezium import Debezium
 from headrace.bus.formats.json_format import Json
+from headrace.bus.table import Table
 from headrace.errors import SettingsError
 from tests.support.documents import ROOT
-from tests.support.payments_stream import payments
+from tests.support.payments_stream import Payment, payments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +58,7 @@ def test_the_environment_has_them_as_json(tmp_path: Path) -> None:
     [
         (
             'name = "a"\nstream = "s"\n',
-            "[[ingest]] 2 ('a'): Value error, it has none of `folder`, `webhook`, `postgres`",
+            "[[ingest]] 2 ('a'): Value error, it has none of `folder`",
         ),
         ('name = "a"\nstream = "s"\nfolder = "f"\nwebhook = "/a"\n', "it has `folder` and `webhook` of `folder`"),
         ('name = "a"\nstream = "s"\nwebhook = "/a"\nzone = "UTC"\n', "a webhook has no 'zone'"),
@@ -103,6 +105,84 @@ def test_the_folder_must_be_there(tmp_path: Path) -> None:
         stream_of(settings, 0, project)
     (tmp_path / "inbox").mkdir()
     assert stream_of(settings, 0, project).topic == "payments"
+
+
+DATABASE = """[[ingest]]
+name = "till"
+stream = "payments"
+postgres = "postgresql://reader:hunter2@db:5432/shop"
+table = "shop.payments"
+watermark = "id"
+key = "id"
+"""
+TOPIC = """[[ingest]]
+name = "shops"
+stream = "payments"
+topic = "shops"
+bootstrap_servers = "kafka:9093"
+kafka = {security = {protocol = "SASL_SSL"}, "sasl.password" = "hunter2"}
+"""
+
+
+def test_secrets_of_entries_are_shown_nowhere(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, DATABASE + TOPIC)
+    database, topic = settings.ingest
+    assert (database.key, database.lag, database.kind, topic.kind) == (["id"], "5s", "postgres", "topic")
+    assert revealed(database.postgres or "") == "postgresql://reader:hunter2@db:5432/shop"
+    assert topic.kafka == {"security.protocol": "SASL_SSL", "sasl.password": "hunter2"}
+    assert "hunter2" not in f"{settings!r} {explain(settings)} {database} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "old", "new", "said"),
+    [
+        (DATABASE, 'postgres = "postgresql://', 'postgres = "mysql://', "[[ingest]] 1 ('till'), postgres = ***: Value"),
+        (DATABASE, 'table = "shop.payments"\n', "", "neither of `table` and `query`, or both"),
+        (DATABASE, 'watermark = "id"\n', "", "give the `watermark`"),
+        (DATABASE, 'key = "id"\n', "", "and the `key`"),
+        (DATABASE, "[[ingest]]", '[[ingest]]\npassword_file = "a"\npassword_env = "A"', "are the same secret"),
+        (DATABASE, "[[ingest]]", '[[ingest]]\nsettle = "1s"', "a postgres has no 'settle'"),
+        (TOPIC, "[[ingest]]", '[[ingest]]\nformat = "csv"', "format = 'csv' is none of a topic: json, cloudevents"),
+        (TOPIC, 'bootstrap_servers = "kafka:9093"\n', "", "`kafka` has the properties of `bootstrap_servers`"),
+        (TOPIC, "security = {", '"group.id" = "mine", security = {', "kafka = ***: Value error, kafka.group.id: head"),
+        (TOPIC, 'topic = "shops"', 'topic = "shops"\nwatermark = "id"', "a topic has no 'watermark'"),
+    ],
+)
+def test_a_wrong_entry_of_a_database_or_a_topic_is_named(
+    tmp_path: Path, entry: str, old: str, new: str, said: str
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)) as found:
+        loaded(tmp_path, entry.replace(old, new, 1))
+    assert "hunter2" not in str(found.value)
+
+
+def test_a_topic_is_not_copied_to_itself(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="copied for ever"):
+        loaded(tmp_path, '[[ingest]]\nname = "a"\nstream = "payments"\ntopic = "payments"\n')
+
+
+def test_what_a_database_or_a_topic_needs_is_looked_for_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project({"payments": payments(Json())})
+    settings = loaded(tmp_path, DATABASE + 'password_env = "SHOP_SECRET"\n')
+    monkeypatch.delenv("SHOP_SECRET", raising=False)
+    with pytest.raises(SettingsError, match=r"1 \('till'\).*password_env = 'SHOP_SECRET': the environment has no such"):
+        stream_of(settings, 0, project)
+    monkeypatch.setenv("SHOP_SECRET", "hunter2")
+    assert stream_of(settings, 0, project).topic == "payments"
+    assert password_of(settings, 0) == "hunter2"
+    settings = loaded(tmp_path, DATABASE + 'password_file = "secret"\n')
+    with pytest.raises(SettingsError, match=r"1 \('till'\).*password_file: .*secret cannot be read"):
+        stream_of(settings, 0, project)
+    (tmp_path / "secret").write_text("hunter3\n")
+    assert password_of(settings, 0) == "hunter3"
+    settings = loaded(tmp_path, TOPIC + 'format = "avro"\n')
+    with pytest.raises(SettingsError, match=r"1 \('shops'\).*its records cannot be read.*schema_registry"):
+        stream_of(settings, 0, project)
+    table = Table("payments", Payment, key="card", event_time="at")
+    with pytest.raises(SettingsError, match="'payments' is a table"):
+        stream_of(loaded(tmp_path, TOPIC), 0, Project({"payments": table}))
 
 
 HOOK = '[[ingest]]\nname = "hook"\nstream = "payments"\nwebhook = "/payments"\n'

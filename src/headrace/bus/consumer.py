@@ -10,6 +10,7 @@ import structlog
 from headrace.bus import kafka_clients
 from headrace.bus.client_errors import ClientErrors
 from headrace.bus.missing_rights import missing_right
+from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,7 @@ class BatchConsumer:
         self._error = Message.error
         self._errors = ClientErrors()
         self._failures: dict[tuple[str, int], str] = {}
+        self._refused = ""
         self._servers = bootstrap_servers
         self._subscription: tuple[list[str], RebalanceListener] | None = None
         self._options = {
@@ -108,6 +110,8 @@ class BatchConsumer:
         logger.warning("kafka answered with an error", topic=topic, error=said)
         if topic is not None and partition is not None and error.code() in self._ends:
             self._failures[topic, partition] = said
+        if topic is None and error.name() == "GROUP_AUTHORIZATION_FAILED":
+            self._refused = said
         return False
 
     def _join_by_classic_protocol(self, topics: list[str], listener: RebalanceListener) -> None:
@@ -124,6 +128,10 @@ class BatchConsumer:
         """
         failures, self._failures = self._failures, {}
         return failures
+
+    def refusal(self) -> str:
+        """Return why Kafka does not let this client into its group; an empty text if it does, or is not known yet."""
+        return self._refused
 
     def release(self, topic: str, partition: int) -> None:
         """Stop reading the partition; it stays assigned. Do not call this method from within a callback."""
@@ -142,6 +150,30 @@ class BatchConsumer:
         from confluent_kafka import TopicPartition  # noqa: PLC0415
 
         self._consumer.commit(offsets=[TopicPartition(*position) for position in positions], asynchronous=True)
+
+    def committed(self, topic: str, partition: int, *, timeout_s: float = 10.0) -> int | None:
+        """Return the offset that the group has committed; None if it has none. Raises BusUnavailableError."""
+        from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
+
+        try:
+            (found,) = self._consumer.committed([TopicPartition(topic, partition)], timeout_s)
+        except KafkaException as error:
+            raise self._unanswered("cannot read", error) from error
+        return found.offset if found.offset >= 0 else None
+
+    def commit_now(self, positions: Sequence[tuple[str, int, int]]) -> None:
+        """Commit (topic, partition, next offset), and wait until the group has it. Raises BusUnavailableError."""
+        from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
+
+        try:
+            self._consumer.commit(offsets=[TopicPartition(*position) for position in positions], asynchronous=False)
+        except KafkaException as error:
+            raise self._unanswered("cannot commit", error) from error
+
+    def _unanswered(self, what: str, error: Exception) -> BusUnavailableError:
+        group = str(self._options["group.id"])
+        said = f"{error.args[0].str()}{missing_right(error, 'Read', group)}"
+        return BusUnavailableError(f"the group {group!r} {what} its offsets at {self._servers}: {said}")
 
     def ends(self) -> dict[tuple[str, int], int]:
         """Return the high watermarks of what is read, from Kafka's last answers. No request is sent."""

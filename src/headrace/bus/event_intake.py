@@ -14,25 +14,29 @@ from headrace.errors import CodecError
 if TYPE_CHECKING:
     from headrace.bus.event import Event
     from headrace.bus.formats.record_format import Headers, RecordFormat
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
 
 
 class EventIntake:
     """Reads events that are written in ``written`` (default: JSON), whatever the format of the stream's records is.
 
+    ``schemas`` are needed if that format names schemas.
+
     EventProducer can produce these events: it writes them in the stream's own format.
     """
 
-    def __init__(self, stream: Stream, written: RecordFormat | None = None) -> None:
+    def __init__(self, stream: Stream, written: RecordFormat | None = None, schemas: SchemaStore | None = None) -> None:
         self._topic = stream.topic
-        self._reader = EventReader(replace(stream, format=written or Json()))
+        self._reader = EventReader(replace(stream, format=written or Json()), schemas)
         clock = [] if stream.event_time == AVAILABLE_AT else [stream.event_time]
         self._needed = tuple(dict.fromkeys((*stream.key_fields, *clock)))
 
-    def read(self, content: bytes, headers: Headers = ()) -> Event:
+    def read(self, content: bytes | None, headers: Headers = ()) -> Event:
         """Return the event in these bytes. Raises CodecError, with the reason, for bytes that no event can be made of.
 
-        Its key and its time must be there: a producer could not write the record of an event without them.
+        Its key and its time must be there: a producer could not write the record of an event without them. Raises
+        SchemaRegistryUnavailableError while a schema that they name is not known.
         """
         event = self._reader.read(content, headers)
         absent = next((name for name in self._needed if value_of(event, name) is None), None)

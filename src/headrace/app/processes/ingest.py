@@ -32,7 +32,7 @@ _LOOK_S, _CHECK_S, _STOP_S = 1.0, 5.0, 2.0
 def run(settings: Settings, project: Project) -> None:
     """Run all sources until a signal arrives. Raises SettingsError for an entry that does not fit the project."""
     require("prometheus_client", "worker")
-    from headrace.app.processes.ingest_sources import SourceFactory, stream_of
+    from headrace.app.processes.ingest_sources import SourceFactory, stream_of, streams_as_read
     from headrace.bus.process_status import status_served
     from headrace.bus.producer import EventProducer
     from headrace.streams.ingest.ingest_metrics import IngestMetrics
@@ -40,7 +40,7 @@ def run(settings: Settings, project: Project) -> None:
     entries = settings.ingest
     if not entries:
         raise SettingsError("headrace.toml has no table [[ingest]]: docs/how-to/ingest.md shows one")
-    store = schemas(settings, project.streams.values())
+    store = schemas(settings, [*project.streams.values(), *streams_as_read(settings, project)])
     streams = [stream_of(settings, place, project, store) for place in range(len(entries))]
     if any(entry.webhook for entry in entries):
         tokens_of(settings)  # raises before anything starts
@@ -55,7 +55,7 @@ def run(settings: Settings, project: Project) -> None:
             posted[entry.name] = stream
             continue
         step = _step(factory.make(place, stream), servers, stream)
-        pause_s = _LOOK_S if entry.kind == "folder" else duration_us(entry.interval) / SECOND
+        pause_s = {"folder": _LOOK_S, "topic": 0.0}.get(entry.kind, duration_us(entry.interval) / SECOND)
         loops.append(BackgroundLoop(f"ingest {entry.name}", step, pause_s=pause_s))
     if posted:
         topics = sorted({stream.topic for stream in posted.values()})

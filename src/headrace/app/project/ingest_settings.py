@@ -19,8 +19,9 @@ from pydantic import (
     model_validator,
 )
 
-from headrace.app.project.setting_types import STRICT, DurationText
+from headrace.app.project.setting_types import STRICT, DurationText, client_properties
 from headrace.base.redaction import SecretUrl
+from headrace.bus.kafka_servers import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,16 +49,19 @@ def _names(given: Any) -> Any:
 _OF_KIND = {
     "folder": ("format", "zone", "settle"),
     "webhook": (),
+    "topic": ("bootstrap_servers", "kafka", "format"),
     "postgres": ("table", "query", "watermark", "key", "zone", "interval", "lag", "longest_transaction",
                  "password_file", "password_env"),
 }  # fmt: skip
 """The kinds of sources: the setting that makes an entry one, and the settings that it may have beside it."""
-SECRET_SETTINGS = frozenset({"postgres"})
+FORMATS = {"folder": ("jsonl", "csv", "parquet"), "topic": ("json", "cloudevents", "avro", "json-schema")}
+"""The values of ``format``, by the kind of source."""
+SECRET_SETTINGS = frozenset({"postgres", "kafka"})
 """The settings of an entry that an error does not show."""
 
 
 class IngestSettings(BaseModel):
-    """One source of events for a stream: files of a folder, requests to a webhook, or rows of Postgres."""
+    """One source of events for a stream: a folder, a webhook, another topic, or a database."""
 
     model_config = STRICT
     name: str = Field(
@@ -73,8 +77,17 @@ class IngestSettings(BaseModel):
         pattern=r"^(/[A-Za-z0-9._~-]+)+$",
         description="Path of the webhook, such as /payments, on the server of the table [webhook].",
     )
-    format: Literal["jsonl", "csv", "parquet"] | None = Field(
-        default=None, description="How all files are written. Not set: the end of a file's name says it."
+    topic: str | None = Field(default=None, description="Topic to copy to the stream's topic.")
+    bootstrap_servers: str | None = Field(
+        default=None, description="Kafka of that topic, host:port[,…]. Not set: the Kafka of the streams."
+    )
+    kafka: Annotated[dict[str, str], BeforeValidator(client_properties), PlainSerializer(shown)] = Field(
+        default={}, repr=False, description="Properties of Kafka's client for these `bootstrap_servers`, as in [kafka]."
+    )
+    format: Literal["jsonl", "csv", "parquet", "json", "cloudevents", "avro", "json-schema"] | None = Field(
+        default=None,
+        description="How all files are written, or the records of a topic. Not set: the end of a file's name says it; "
+        "records are written as those of the stream.",
     )
     zone: Annotated[str, AfterValidator(_zone)] | None = Field(
         default=None, description="Zone of times that are written without one, such as UTC. Not set: they are rejected."
@@ -123,7 +136,21 @@ class IngestSettings(BaseModel):
             raise ValueError(f"a {given[0]} has no {wrong!r}: leave it out")
         if self.postgres is not None:
             self._check_database()
+        elif self.topic is not None:
+            self._check_topic()
+        self._check_format(given[0])
         return self
+
+    def _check_format(self, kind: str) -> None:
+        known = FORMATS.get(kind, ())
+        if self.format is not None and self.format not in known:
+            raise ValueError(f"format = {self.format!r} is none of a {kind}: {', '.join(known)}")
+
+    def _check_topic(self) -> None:
+        if self.topic == self.stream and self.bootstrap_servers is None:
+            raise ValueError("`topic` is the topic of its own stream: its records would be copied for ever")
+        if self.kafka and self.bootstrap_servers is None:
+            raise ValueError("`kafka` has the properties of `bootstrap_servers`: give both, or leave `kafka` out")
 
     def _check_database(self) -> None:
         if (self.table is None) == (self.query is None):

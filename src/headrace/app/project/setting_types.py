@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, PlainSerializer
 
 from headrace.base.redaction import SecretUrl, redacted
 from headrace.base.times import duration_us
-from headrace.errors import DefinitionError
+from headrace.bus.kafka_servers import kafka_properties
+from headrace.errors import DefinitionError, SettingsError
 
 STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 """The configuration of every table of settings: an unknown name is an error, and an error shows no value."""
@@ -20,6 +21,14 @@ def _duration(text: str) -> str:
     except DefinitionError as error:
         raise ValueError(str(error)) from error
     return text
+
+
+def client_properties(given: Any) -> Any:
+    """Return the properties of Kafka's client in a table of settings. Raises ValueError for a wrong one."""
+    try:
+        return kafka_properties(given) if isinstance(given, dict) else given
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
 
 
 def _public(place: str) -> str:

@@ -25,21 +25,14 @@ from pydantic import (
 
 from headrace.app.project.ingest_settings import IngestSettings, WebhookSettings, check_names
 from headrace.app.project.schema_registry_settings import SchemaRegistrySettings
-from headrace.app.project.setting_types import STRICT, DurationText, PublicPlace, UrlWithPassword
+from headrace.app.project.setting_types import STRICT, DurationText, PublicPlace, UrlWithPassword, client_properties
 from headrace.base.place_names import check_folder_name
 from headrace.base.redaction import redacted
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, LONGEST_NAMESPACE, NAMESPACE, ControlTopics
-from headrace.bus.kafka_servers import KafkaServers, kafka_properties, read_secrets, shown
+from headrace.bus.kafka_servers import KafkaServers, read_secrets, shown
 from headrace.errors import SettingsError
 from headrace.models.artifact_urls import check_place, scheme_of
 from headrace.models.publication_signing import PublicationSigning
-
-
-def _properties(given: Any) -> Any:
-    try:
-        return kafka_properties(given) if isinstance(given, dict) else given
-    except SettingsError as error:
-        raise ValueError(str(error)) from error
 
 
 def _usable(folder: Path) -> Path:
@@ -170,7 +163,7 @@ class Settings(BaseModel):
     bootstrap_servers: str | None = Field(
         default=None, description="Kafka to use, host:port[,…]. Not set: a local Kafka."
     )
-    kafka: Annotated[dict[str, str], BeforeValidator(_properties)] = Field(
+    kafka: Annotated[dict[str, str], BeforeValidator(client_properties)] = Field(
         default={},
         repr=False,
         description="Properties of Kafka's client (librdkafka's names) for every client of `bootstrap_servers`, such "

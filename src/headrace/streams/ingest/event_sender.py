@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from headrace.bus.producer import ProducerRecord
 from headrace.errors import BusUnavailableError, CodecError, RefusedError, TerminalError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace.bus.event import Event
-    from headrace.bus.producer import EventProducer, ProducerRecord
+    from headrace.bus.formats.record_format import Headers
+    from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream
 
 
@@ -38,9 +42,17 @@ class EventSender:
 
     def send(self, event: Event) -> str:
         """Hand over an event. Return why it cannot be sent: an empty text if it can. Raises BusUnavailableError."""
+        return self._handed(lambda: self._producer.send(self._stream, event))
+
+    def forward(self, key: bytes | None, value: bytes | None, headers: Headers) -> str:
+        """Hand over a record as it is, which the worker is to judge. Return why it cannot be sent."""
+        more = {"headers": list(headers)} if headers else {}
+        return self._handed(lambda: self._producer.repeat(ProducerRecord(self._stream.topic, key, value, more)))
+
+    def _handed(self, over: Callable[[], None]) -> str:
         while True:
             try:
-                self._producer.send(self._stream, event)
+                over()
             except RefusedError as error:  # these are earlier records: this one is not in the queue yet
                 self._add(error)
             except (CodecError, TerminalError) as error:
