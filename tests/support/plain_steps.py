@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import timedelta
+from fractions import Fraction
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +149,36 @@ def part(name: str, time: Any) -> int:
     return time.isoweekday() if name == "weekday" else getattr(time, name)  # type: ignore[no-any-return]
 
 
+def numbers(items: list[Any]) -> list[Any]:
+    return [item for item in items if item is not None]
+
+
+def list_sum(items: list[Any]) -> Any:
+    """The exact sum, as a fraction, rounded once."""
+    known = numbers(items)
+    total = sum(map(Fraction, known), Fraction())
+    if all(isinstance(item, int) for item in known):
+        return in_64_bits(int(total))
+    return as_double(total)
+
+
+def as_double(value: Fraction) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def list_mean(items: list[Any]) -> float | None:
+    known = numbers(items)
+    total = list_sum(known)
+    return total / len(known) if known and total is not None else None
+
+
+def list_get(items: list[Any], place: int) -> Any:
+    return dict(enumerate(items)).get(place if place >= 0 else len(items) + place)
+
+
 STEPS: dict[str, Callable[..., Any]] = {
     "abs": absolute,
     "floor": whole(math.floor),
@@ -165,6 +196,13 @@ STEPS: dict[str, Callable[..., Any]] = {
     "in_zone": lambda time, zone: time.astimezone(time_zone(zone)),
     "date": lambda time: time.date(),
     "haversine": lambda *degrees: to_numpy(["haversine", *(["lit", each] for each in degrees)], {}, 1).to_list()[0],
+    "list_length": len,
+    "list_contains": lambda items, item: any(each == item for each in items),
+    "list_get": list_get,
+    "list_sum": list_sum,
+    "list_mean": list_mean,
+    "list_min": lambda items: min(numbers(items), default=None),
+    "list_max": lambda items: max(numbers(items), default=None),
     "lower": str.lower,
     "upper": str.upper,
     "strip": lambda text: re.sub(rf"^{WHITE}|{WHITE}$", "", text),

@@ -25,6 +25,10 @@ TYPES = {
     "bool": pl.Boolean(),
     "str": pl.String(),
     "datetime": pl.Datetime("us", "UTC"),
+    "list(int)": pl.List(pl.Int64()),
+    "list(float)": pl.List(pl.Float64()),
+    "list(str)": pl.List(pl.String()),
+    "list(bool)": pl.List(pl.Boolean()),
 }
 ints = st.integers(-3, 3) | st.sampled_from([2**62, -(2**62), 10**6, -(2**63), 2**63 - 1])
 floats = st.sampled_from([0.0, -0.5, 1.5, 1e300, -1e300, 3.0, 2.675, -0.125, 2.0**63])

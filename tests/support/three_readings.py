@@ -21,13 +21,15 @@ def all_alike(tree: Any, kinds: dict[str, str], rows: list[tuple[Any, ...]]) -> 
         None if None in row else STEPS[tree[0]](*row, *tree[1 + len(kinds) :])
         for row in (alike(row, kinds) if tree[0] in {"min_of", "max_of"} else row for row in rows)
     ]
-    frame = pl.DataFrame(rows, schema={name: TYPES[of] for name, of in kinds.items()}, orient="row")
+    frame = pl.DataFrame(rows, schema={name: TYPES[of] for name, of in kinds.items()}, orient="row", strict=True)
     in_polars = frame.select(to_polars(tree).alias("found")).get_column("found")
     table = {name: column([row[place] for row in rows], of) for place, (name, of) in enumerate(kinds.items())}
     in_numpy = to_numpy(tree, table, len(rows))
     of = kind(tree, kinds)
     assert in_polars.dtype == {**TYPES, "date": pl.Date()}[of]
     assert in_numpy.values.dtype == {"int": "i8", "float": "f8", "bool": "?", "str": "O", "date": "i8"}[of]
+    if of == "float":  # the sum of an empty list is 0.0, if its items are doubles
+        wanted = [None if value is None else float(value) for value in wanted]
     numbers = in_numpy.to_list()
     if of == "date":
         numbers = [None if us is None else (EPOCH + timedelta(microseconds=us)).date() for us in numbers]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from headrace.features.definitions.expression_tree import ExpressionTree
 
-_EXACT = COMPARISONS | {"add", "sub", "neg", "abs", "fill_null", "is_null", "when", "min_of", "max_of"}
+_EXACT = COMPARISONS | {"add", "sub", "neg", "abs", "fill_null", "is_null", "when", "min_of", "max_of", "among"}
 UNITS = "units"
 """The step that takes a decimal as the number of its units. Only :func:`lowered` makes it; no spec has it."""
 

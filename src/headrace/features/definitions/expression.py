@@ -8,18 +8,17 @@ NaN enters a tile. ``+ - *`` of whole numbers wrap at 64 bits; every other step 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from headrace.base.arguments import expect
 from headrace.errors import DefinitionError
 from headrace.features.definitions.expression_tree import literal
+from headrace.features.definitions.list_steps import ListSteps
 from headrace.features.definitions.text_steps import TextSteps
 from headrace.features.definitions.time_steps import TimeSteps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from headrace.features.definitions.expression_tree import Scalar
     from headrace.features.definitions.operators import Operand
 
 
@@ -50,6 +49,11 @@ class Expression(TimeSteps):
         """The steps of a text, such as ``col("name").text.lower()``."""
         return TextSteps(self)
 
+    @property
+    def list(self) -> ListSteps[Expression]:
+        """The steps of a list, such as ``col("amounts").list.mean()``."""
+        return ListSteps(self)
+
     def is_null(self) -> Expression:
         """Return an expression that is true if this value is null."""
         return Expression(["is_null", self.tree])
@@ -58,9 +62,18 @@ class Expression(TimeSteps):
         """Return an expression for this value, or for ``value`` where this value is null."""
         return self.step("fill_null", value)
 
-    def is_in(self, values: Iterable[Scalar]) -> Expression:
-        """Return an expression that is true if this value is one of ``values``, and null if this value is null."""
-        return Expression(["is_in", self.tree, [literal(value) for value in values]])
+    def is_in(self, values: Expression | Iterable[Operand]) -> Expression:
+        """Return an expression that is true if this value is one of ``values``, and null if this value is null.
+
+        ``values`` are literals, or expressions, of which null ones are left out, or one expression that is a list.
+        """
+        if isinstance(values, Expression):
+            return values.list.contains(self)
+        expect("is_in()", "values", values, Iterable, write="a list such as [1, 2], or a column that is a list")
+        given = [*values]
+        if any(isinstance(value, Expression) for value in given):
+            return self.step("among", *given)
+        return Expression(["is_in", self.tree, [literal(value) for value in given]])
 
 
 def col(name: str) -> Expression:

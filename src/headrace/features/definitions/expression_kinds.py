@@ -9,6 +9,7 @@ from headrace.features.definitions.expression_tree import (
     COMPARISONS,
     OF_A_TEXT,
     OF_FLOATS,
+    OF_NUMBERS_IN_A_LIST,
     OF_TWO_TEXTS,
     SAME_KIND,
     TIME_PARTS,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 NUMBER_KINDS = frozenset({"int", "float", "null"})
 _NUMBERS = "int, float and decimals"
 _OF_A_DAY = frozenset({"hour", "minute"})
+_IN_LISTS = frozenset({"int", "float", "bool", "str"})
+"""The kinds of items that steps of lists take."""
 _LOCAL = "local time"
 """The kind of what clocks in a zone show. Only the parts of a time take it."""
 _TIMES = frozenset({"datetime", _LOCAL})
@@ -153,6 +156,31 @@ def _of_two_texts(found: list[str], _: ExpressionTree) -> str | None:
     return "bool" if found[0] == "str" and {"str", "null"}.issuperset(found) else None
 
 
+def _items(found: list[str]) -> str | None:
+    items = found[0][5:-1] if found[0].startswith("list(") else None
+    return items if items in _IN_LISTS else None
+
+
+def _list_length(found: list[str], _: ExpressionTree) -> str | None:
+    return "int" if found[0].startswith("list(") else None
+
+
+def _list_get(found: list[str], _: ExpressionTree) -> str | None:
+    return _items(found)
+
+
+def _of_numbers_in_a_list(found: list[str], tree: ExpressionTree) -> str | None:
+    of = _items(found)
+    if of not in {"int", "float"}:
+        return None
+    return "float" if tree[0] == "list_mean" else of
+
+
+def _list_contains(found: list[str], _: ExpressionTree) -> str | None:
+    of = _items(found)
+    return None if of is None or any(map(is_decimal, found)) or _common([of, found[1]]) is None else "bool"
+
+
 def _units(found: list[str], _: ExpressionTree) -> str | None:
     return found[0] if is_decimal(found[0]) else None
 
@@ -186,6 +214,11 @@ _RULES: dict[str, Callable[[list[str], ExpressionTree], str | None]] = {
     **dict.fromkeys(OF_TWO_TEXTS, _of_two_texts),
     "div": _float,
     "haversine": _float,
+    "among": _comparison,
+    "list_length": _list_length,
+    "list_get": _list_get,
+    "list_contains": _list_contains,
+    **dict.fromkeys(OF_NUMBERS_IN_A_LIST, _of_numbers_in_a_list),
     "date": _date,
     "in_zone": _in_zone,
     "seconds_since": _seconds,
@@ -212,6 +245,11 @@ _TAKES: dict[str, str] = {
     "item": "a dict",
     "seconds_since": "two datetimes or dates",
     "haversine": _NUMBERS,
+    "among": "numbers, or values of one kind",
+    "list_length": "a list",
+    "list_get": "a list of int, float, bool or str",
+    "list_contains": "a list of int, float, bool or str, and a value of the kind of its items",
+    **dict.fromkeys(OF_NUMBERS_IN_A_LIST, "a list of int or float"),
     **dict.fromkeys(("date", "in_zone"), "a datetime"),
     "when": "a bool, and two numbers or two values of one kind",
     "cast": "int, float, bool and str; a decimal becomes a float, and a float no str",
@@ -222,8 +260,8 @@ _NULL_OF_NULL = (
     | TIME_PARTS
     | OF_TWO_TEXTS
     | (OF_A_TEXT - {"split_part"})
-    | {"and", "or", "not", "neg", "is_in", "min_of", "max_of", "floor", "ceil", "round", "when", "units"}
-    | {"seconds_since", "date", "in_zone"}
+    | {"and", "or", "not", "neg", "is_in", "min_of", "max_of", "floor", "ceil", "round", "units"}
+    | {"seconds_since", "date", "in_zone", "list_length", "list_contains"}
 )
 """Steps whose value is null only if one of their trees is."""
 
@@ -235,11 +273,10 @@ def nullable(tree: ExpressionTree, nullable_columns: AbstractSet[str]) -> bool:
         return arms[0] in nullable_columns
     if operator == "lit":
         return arms[0] is None
-    if operator == "is_null":
-        return False
-    if operator == "fill_null":
-        return nullable(arms[1], nullable_columns)
-    if operator in _NULL_OF_NULL:
-        of = trees_of(tree)
-        return any(nullable(arm, nullable_columns) for arm in (of[1:] if operator == "when" else of))
-    return True
+    if operator in _DECIDES:
+        return any(nullable(arm, nullable_columns) for arm in trees_of(tree)[_DECIDES[operator]])
+    return operator not in _NULL_OF_NULL or any(nullable(arm, nullable_columns) for arm in trees_of(tree))
+
+
+_DECIDES = {"is_null": slice(0), "fill_null": slice(1, 2), "among": slice(1), "when": slice(1, None)}
+"""Steps that are null only if one of some of their trees is."""

@@ -42,9 +42,11 @@ CASTS = ("int", "float", "bool", "str")
 OF_A_TEXT = frozenset({"lower", "upper", "strip", "length", "slice", "split_part", "bucket"})
 OF_TWO_TEXTS = frozenset({"contains", "starts_with", "ends_with"})
 MOST_BUCKETS = 2**31
+OF_NUMBERS_IN_A_LIST = frozenset({"list_sum", "list_mean", "list_min", "list_max"})
 _UNARY = (
-    TIME_PARTS | {"lower", "upper", "strip", "length"} | OF_FLOATS | (SAME_KIND - {"round"}) | {"not", "neg", "is_null"}
-)
+    TIME_PARTS | OF_FLOATS | OF_NUMBERS_IN_A_LIST | (SAME_KIND - {"round"})
+    | {"not", "neg", "is_null", "date", "lower", "upper", "strip", "length", "list_length"}
+)  # fmt: skip
 _ANY_NUMBER = -1
 
 
@@ -65,16 +67,21 @@ _DATA: dict[str, tuple[Callable[[Any], bool], ...]] = {
     "item": (lambda value: isinstance(value, str),),
     "round": (_is_digits,),
     "cast": (lambda value: value in CASTS,),
+    "list_get": (_is_int,),
     "slice": (_is_int, lambda value: value is None or _is_int(value)),
     "split_part": (lambda value: isinstance(value, str) and value != "", _is_int),
     "in_zone": (_is_zone,),
     "bucket": (lambda value: _is_int(value) and 1 <= value <= MOST_BUCKETS,),
 }
 """The plain data of steps, after one tree: what each has to be."""
-_TREES = (
-    dict.fromkeys(BINARY | OF_TWO_TEXTS, 2) | dict.fromkeys(_UNARY, 1) | dict.fromkeys(_DATA, 1)
-    | {"when": 3, "haversine": 4, "min_of": _ANY_NUMBER, "max_of": _ANY_NUMBER}
-)  # fmt: skip
+_TREES = {
+    **dict.fromkeys(BINARY | OF_TWO_TEXTS | {"list_contains"}, 2),
+    **dict.fromkeys(_UNARY, 1),
+    **dict.fromkeys(_DATA, 1),
+    **dict.fromkeys(("min_of", "max_of", "among"), _ANY_NUMBER),
+    "when": 3,
+    "haversine": 4,
+}
 """The number of trees that each step takes; at least one if it is -1."""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headrace.features.definitions.expression_tree import TIME_PARTS, trees_of
+from headrace.features.kernel.list_steps import LIST_STEPS
 from headrace.features.kernel.masked_column import DAY, MaskedColumn, column
 from headrace.features.kernel.number_steps import NUMBER_STEPS
 from headrace.features.kernel.place_steps import PLACE_STEPS
@@ -49,7 +50,7 @@ def _item(dicts: MaskedColumn, key: str) -> MaskedColumn:
     return column(found, kind)
 
 
-_STEPS = NUMBER_STEPS | TEXT_STEPS | PLACE_STEPS
+_STEPS = NUMBER_STEPS | TEXT_STEPS | PLACE_STEPS | LIST_STEPS
 _UFUNCS = {
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide,
@@ -63,6 +64,8 @@ def numpy_step(tree: ExpressionTree, arms: list[MaskedColumn]) -> MaskedColumn:
         return _STEPS[operator](arms, *tree[1 + len(arms) :])
     if operator in TIME_PARTS:
         return MaskedColumn(_time_part(operator, left.values), left.present)
+    if operator == "among":
+        return _among(arms)
     return _when(tree, arms) if operator == "when" else _plain_step(operator, left, right)
 
 
@@ -90,6 +93,15 @@ def _when(tree: ExpressionTree, arms: list[MaskedColumn]) -> MaskedColumn:
         if arm == ["lit", None]:
             values[place] = np.zeros(len(is_true), values[1 - place].dtype)
     return MaskedColumn(np.where(is_true, *values), np.where(is_true, chosen.present, other.present))
+
+
+def _among(arms: list[MaskedColumn]) -> MaskedColumn:
+    value, *others = arms
+    found = np.zeros(len(value.present), bool)
+    for other in others:
+        same = _plain_step("eq", value, other)
+        found |= same.present & same.values
+    return MaskedColumn(found, value.present)
 
 
 def _apply(operator: str, left: np.ndarray, right: np.ndarray, both: np.ndarray) -> np.ndarray:

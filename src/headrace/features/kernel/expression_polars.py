@@ -12,7 +12,7 @@ from headrace.features.kernel.numpy_in_polars import step_of_numpy
 from headrace.features.kernel.text_steps import WHITE_SPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from headrace.features.definitions.expression_tree import ExpressionTree, Scalar
 
@@ -65,6 +65,12 @@ _OF_NUMPY = frozenset(
         "bucket",
         "in_zone",
         "haversine",
+        "list_contains",
+        "list_get",
+        "list_sum",
+        "list_mean",
+        "list_min",
+        "list_max",
     }
 )
 """Steps that Polars would compute otherwise: another last bit, or another rule for signs or overflow."""
@@ -77,6 +83,10 @@ def _least(left: pl.Expr, right: pl.Expr) -> pl.Expr:
 
 def _most(left: pl.Expr, right: pl.Expr) -> pl.Expr:
     return pl.when(left.is_not_null() & right.is_not_null()).then(pl.when(right > left).then(right).otherwise(left))
+
+
+def _any_equal(value: pl.Expr, others: Iterable[pl.Expr]) -> pl.Expr:
+    return pl.any_horizontal((value == other).fill_null(value=False) for other in others)
 
 
 def _finite(result: pl.Expr) -> pl.Expr:
@@ -95,6 +105,8 @@ _STEPS: dict[str, Callable[..., pl.Expr]] = {
     "when": lambda condition, chosen, other: pl.when(condition).then(chosen).otherwise(other),
     "abs": lambda value: pl.when(value.abs() >= 0).then(value.abs()),  # the distance of -2^63 wraps
     "sqrt": lambda value: _finite(value.cast(pl.Float64).sqrt()),
+    "list_length": lambda items: items.list.len().cast(pl.Int64),
+    "among": lambda value, *others: pl.when(value.is_not_null()).then(_any_equal(value, others)),
     "date": lambda time: time.dt.date(),
     "min_of": lambda *values: reduce(_least, values),
     "max_of": lambda *values: reduce(_most, values),

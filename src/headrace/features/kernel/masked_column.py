@@ -19,13 +19,17 @@ _EPOCH = date(1970, 1, 1)
 
 
 class MaskedColumn:
-    """A numpy column with a mask: ``values``, and ``present``, which is true where there is a value."""
+    """A numpy column with a mask: ``values``, and ``present``, which is true where there is a value.
 
-    __slots__ = ("present", "values")
+    ``items`` is the kind of the items, if the values are lists.
+    """
 
-    def __init__(self, values: np.ndarray, present: np.ndarray) -> None:
+    __slots__ = ("items", "present", "values")
+
+    def __init__(self, values: np.ndarray, present: np.ndarray, items: str | None = None) -> None:
         self.values = values
         self.present = present
+        self.items = items
 
     def to_list(self) -> list[Any]:
         """Return Python values; None for a missing one."""
@@ -34,9 +38,9 @@ class MaskedColumn:
         ]
 
 
-_DTYPES: dict[str, Any] = {
+DTYPES: dict[str, Any] = {
     "int": np.int64, "float": np.float64, "bool": np.bool_, "str": object, "datetime": np.int64, "date": np.int64,
-    "decimal": np.int64, "dict": object,
+    "decimal": np.int64, "dict": object, "list": object,
 }  # fmt: skip
 
 
@@ -47,8 +51,12 @@ def column(values: Iterable[Any], kind: str) -> MaskedColumn:
     """
     given = list(values)
     present = np.array([value is not None for value in given], bool)
-    full = np.zeros(len(given), _DTYPES[kind.partition("(")[0]])
+    full = np.zeros(len(given), DTYPES[kind.partition("(")[0]])
     known = [value for value in given if value is not None]
+    if kind.startswith("list("):  # numpy would look into them
+        for place, value in zip(np.flatnonzero(present).tolist(), known, strict=True):
+            full[place] = list(value)
+        return MaskedColumn(full, present, kind[5:-1])
     full[present] = _numbers(known, kind)
     return MaskedColumn(full, present)
 

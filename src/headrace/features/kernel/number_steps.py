@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -150,7 +150,7 @@ def _to_str(arm: MaskedColumn) -> MaskedColumn:
 _CASTS = {"int": _to_int, "float": _to_float, "bool": _to_bool, "str": _to_str}
 
 
-def _parsed(arm: MaskedColumn, read: Callable[[str], object], dtype: type[np.generic]) -> MaskedColumn:
+def _parsed(arm: MaskedColumn, read: Callable[[str], Any], dtype: type[np.generic]) -> MaskedColumn:
     found = [read(text) if there else None for text, there in zip(arm.values, arm.present, strict=True)]
     present = np.array([value is not None for value in found], bool)
     values = np.zeros(len(found), dtype)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from headrace.features.definitions.expression_tree import columns, trees_of
 from headrace.features.kernel.expression_numpy import numpy_step, to_numpy
-from headrace.features.kernel.masked_column import DAY, MaskedColumn
+from headrace.features.kernel.masked_column import DAY, MaskedColumn, column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 _TYPES: dict[str, pl.DataType] = {"i": pl.Int64(), "f": pl.Float64(), "b": pl.Boolean(), "O": pl.String()}
 _OF_STEPS: dict[str, pl.DataType] = {
-    "exp": pl.Float64(), "log": pl.Float64(), "log1p": pl.Float64(), "seconds_since": pl.Float64(),
-    "lower": pl.String(), "upper": pl.String(), "slice": pl.String(), "split_part": pl.String(), "bucket": pl.Int64(),
-    "haversine": pl.Float64(), "in_zone": pl.Datetime("us", "UTC"),
-}  # fmt: skip
+    **dict.fromkeys(("exp", "log", "log1p", "seconds_since", "haversine", "list_mean"), pl.Float64()),
+    **dict.fromkeys(("lower", "upper", "slice", "split_part"), pl.String()),
+    "bucket": pl.Int64(),
+    "list_contains": pl.Boolean(),
+    "in_zone": pl.Datetime("us", "UTC"),
+}
 """The types of steps that have one alone. Polars asks all others for it, by running them on two rows."""
+_ITEMS: dict[Any, str] = {pl.Int64(): "int", pl.Float64(): "float", pl.Boolean(): "bool", pl.String(): "str"}
 _OF_CASTS: dict[str, pl.DataType] = {
     "int": pl.Int64(), "float": pl.Float64(), "bool": pl.Boolean(), "str": pl.String(),
 }  # fmt: skip
@@ -37,7 +40,7 @@ def step_of_numpy(tree: ExpressionTree, arms: list[pl.Expr]) -> pl.Expr:
         rows = max((len(each) for each, arm in zip(given, trees_of(tree), strict=True) if columns(arm)), default=1)
         with np.errstate(all="ignore"):
             found = _series(numpy_step(tree, [_masked(each, rows) for each in given]))
-        return found.cast(of) if of == _OF_STEPS["in_zone"] else found
+        return found if of is None else found.cast(of)
 
     of = _OF_CASTS[tree[2]] if tree[0] == "cast" else _OF_STEPS.get(tree[0])
     return pl.map_batches(arms, function, return_dtype=of)
@@ -51,7 +54,9 @@ def _constant(tree: ExpressionTree) -> pl.Expr:
 def _masked(series: pl.Series, rows: int) -> MaskedColumn:
     if len(series) != rows:  # a literal
         series = series.new_from_index(0, rows)
-    present = series.is_not_null().to_numpy()
+    present, of = series.is_not_null().to_numpy(), series.dtype
+    if isinstance(of, pl.List):
+        return column(series.to_list(), f"list({_ITEMS.get(of.inner, 'float')})")
     return MaskedColumn(_values(series), present)
 
 
