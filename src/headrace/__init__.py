@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     )
     from headrace.features.definitions.entity import Entity
     from headrace.features.definitions.expression import col
-    from headrace.features.definitions.functions import haversine, max_of, min_of, when
+    from headrace.features.definitions.functions import haversine, max_of, min_of, now, when
     from headrace.features.definitions.recency import Age, Gap, Since
     from headrace.features.definitions.role import Role
     from headrace.features.definitions.service import FeatureService
@@ -113,7 +113,7 @@ _MODULES = {
         "ApproxDistinct", "Count", "DecayedSum", "First", "Histogram", "Last", "LastN", "Max", "Mean", "Min",
         "Quantile", "Std", "Sum", "Variance",
     ),
-    "headrace.features.definitions.functions": ("haversine", "max_of", "min_of", "when"),
+    "headrace.features.definitions.functions": ("haversine", "max_of", "min_of", "now", "when"),
     "headrace.features.definitions.entity": ("Entity",),
     "headrace.features.definitions.expression": ("col",),
     "headrace.features.definitions.recency": ("Age", "Gap", "Since"),
@@ -163,7 +163,7 @@ __all__ = [
     "Run", "Settings", "Since", "Sliding", "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText",
     "TrainingSet", "TransientError", "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of",
     "at_least", "col", "connect", "consecutive", "drift", "expected_cost", "field", "haversine", "hysteresis",
-    "load_project", "load_settings", "max_of", "min_of", "own_metric", "performance", "rebuild", "schedule",
+    "load_project", "load_settings", "max_of", "min_of", "now", "own_metric", "performance", "rebuild", "schedule",
     "training_set", "volume", "when", "within_block",
 ]  # fmt: skip
 

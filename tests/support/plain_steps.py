@@ -175,6 +175,12 @@ def list_mean(items: list[Any]) -> float | None:
     return total / len(known) if known and total is not None else None
 
 
+def list_contains(items: list[Any], item: Any) -> bool:
+    if isinstance(item, float):
+        return any(float(each) == item for each in numbers(items))
+    return any(each == (float(item) if isinstance(each, float) else item) for each in numbers(items))
+
+
 def list_get(items: list[Any], place: int) -> Any:
     return dict(enumerate(items)).get(place if place >= 0 else len(items) + place)
 
@@ -197,7 +203,7 @@ STEPS: dict[str, Callable[..., Any]] = {
     "date": lambda time: time.date(),
     "haversine": lambda *degrees: to_numpy(["haversine", *(["lit", each] for each in degrees)], {}, 1).to_list()[0],
     "list_length": len,
-    "list_contains": lambda items, item: any(each == item for each in items),
+    "list_contains": list_contains,
     "list_get": list_get,
     "list_sum": list_sum,
     "list_mean": list_mean,

@@ -11,13 +11,13 @@ import polars as pl
 from hypothesis import strategies as st
 
 from headrace.features.definitions.expression_kinds import kind
-from headrace.features.definitions.expression_tree import TIME_PARTS, trees_of
+from headrace.features.definitions.expression_tree import NOW, OF_NUMBERS_IN_A_LIST, TIME_PARTS, trees_of
 from tests.support.plain_steps import STEPS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 KINDS = {
     "i": "int", "j": "int", "f": "float", "g": "float", "b": "bool", "c": "bool", "s": "str", "t": "datetime",
-    "u": "datetime",
+    "u": "datetime", "l": "list(float)", "m": "list(str)", "k": "list(int)", NOW: "datetime",
 }  # fmt: skip
 TYPES = {
     "int": pl.Int64(),
@@ -37,6 +37,11 @@ texts = st.sampled_from(
 )
 times = st.integers(-(10**15), 4 * 10**15).map(lambda us: EPOCH + timedelta(microseconds=us))
 scalars = {"int": ints, "float": floats, "bool": st.booleans(), "str": texts, "datetime": times}
+scalars |= {
+    "list(float)": st.lists(st.none() | floats, max_size=4),
+    "list(str)": st.lists(st.none() | texts, max_size=4),
+    "list(int)": st.lists(st.none() | ints, max_size=4),
+}
 rows_strategy = st.lists(
     st.fixed_dictionaries({name: st.none() | scalars[of] for name, of in KINDS.items()}), min_size=1, max_size=6
 )
@@ -56,9 +61,21 @@ of_text = st.one_of(
     st.tuples(st.just("length"), leaf("str")).map(list),
     st.tuples(st.just("bucket"), leaf("str"), st.sampled_from([1, 7, 2**31])).map(list),
 )
-between = st.just(["seconds_since", ["col", "t"], ["col", "u"]])
+moments = st.sampled_from([["col", "t"], ["col", "u"], ["now"]])
+between = st.tuples(st.just("seconds_since"), moments, moments).map(list)
+of_lists = st.one_of(
+    st.tuples(st.sampled_from(sorted(OF_NUMBERS_IN_A_LIST)), st.sampled_from([["col", "l"], ["col", "k"]])).map(list),
+    st.tuples(st.just("list_get"), st.sampled_from([["col", "l"], ["col", "k"]]), st.integers(-2, 3)).map(list),
+    st.sampled_from([["list_length", ["col", name]] for name in "lmk"]),
+)
+membership = st.one_of(
+    st.tuples(st.just("list_contains"), st.just(["col", "m"]), leaf("str")).map(list),
+    st.tuples(st.just("list_contains"), st.just(["col", "l"]), leaf("int") | leaf("float")).map(list),
+    st.tuples(st.just("among"), leaf("str"), leaf("str"), leaf("str")).map(list),
+    st.tuples(st.just("among"), leaf("float"), leaf("int")).map(list),
+)
 numeric = st.recursive(
-    numeric_leaf | time_part | between | of_text | distance,
+    numeric_leaf | time_part | between | of_text | distance | of_lists,
     lambda inner: (
         st.tuples(st.sampled_from(["add", "sub", "mul", "div", "fill_null"]), inner, inner).map(list)
         | st.tuples(st.just("neg"), inner).map(list)
@@ -82,6 +99,7 @@ textual = (
 compare = st.sampled_from(["eq", "ne", "lt", "le", "gt", "ge"])
 boolean = st.recursive(
     leaf("bool")
+    | membership
     | st.tuples(compare, numeric, numeric).map(list)
     | st.tuples(compare, textual, textual).map(list)
     | st.tuples(st.sampled_from(["contains", "starts_with", "ends_with"]), leaf("str"), textual).map(list)
@@ -105,8 +123,8 @@ OPERATORS = {
 def plain(tree: Any, row: dict[str, Any]) -> Any:  # noqa: PLR0911 - one line a kind of step
     """The meaning of a tree over one row, as the documentation says it."""
     name, *arms = tree
-    if name == "col":
-        return row[arms[0]]
+    if name in {"col", "now"}:
+        return row[arms[0] if arms else NOW]
     if name == "lit":
         return arms[0]
     if name == "is_in":
@@ -119,6 +137,8 @@ def plain(tree: Any, row: dict[str, Any]) -> Any:  # noqa: PLR0911 - one line a 
         return kleene(name, values)
     if name == "is_null":
         return values[0] is None
+    if name == "among":
+        return None if values[0] is None else any(value is not None and equal(values[0], value) for value in values[1:])
     if name == "fill_null":
         return as_kind(kind(tree, KINDS), values[1] if values[0] is None else values[0])
     return None if None in values else step(name, values, tree)
@@ -133,13 +153,17 @@ def kleene(name: str, values: list[bool | None]) -> bool | None:
 
 def step(name: str, values: list[Any], tree: Any) -> Any:
     if name in STEPS:
-        return STEPS[name](*values, *tree[1 + len(values) :])
+        return as_kind(kind(tree, KINDS), STEPS[name](*values, *tree[1 + len(values) :]))
     if name == "not":
         return not values[0]
     if name in {"eq", "ne", "lt", "le", "gt", "ge"}:
         left, right = values if isinstance(values[0], str) else alike(*values)
         return OPERATORS[name](left, right)
     return arithmetic(name, values, kind(tree, KINDS))
+
+
+def equal(left: Any, right: Any) -> bool:
+    return OPERATORS["eq"](*([left, right] if isinstance(left, str) else alike(left, right)))  # type: ignore[no-any-return]
 
 
 def alike(left: Any, right: Any) -> tuple[Any, Any]:

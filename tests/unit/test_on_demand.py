@@ -137,7 +137,11 @@ def test_the_kinds_of_columns_equal_the_kinds_of_the_kernel() -> None:
         ({"request": REQUEST | {"more": int}}, ("the request's 'more'", "read by no on-demand feature")),
         ({"on_demand": {}, "request": {"price": float}}, ("the request's 'price'", "read by no on-demand feature")),
         ({"request": REQUEST | {"coupon": bytes}}, ("request.coupon", "int, float, bool, str, datetime")),
-        ({"request": REQUEST | {"coupon": list[str]}}, ("the request's 'coupon' is a list",)),
+        ({"request": REQUEST | {"coupon": list[str]}}, ("'is_in' cannot take list(str) and str",)),
+        (
+            {"request": REQUEST | {"coupon": list[datetime]}},
+            ("request.coupon is a list of datetime", "or a list of int"),
+        ),
         ({"request": REQUEST | {"a__b": int}}, ("request name 'a__b'", "single underscores")),
     ],
     ids=lambda case: "-".join(case) if isinstance(case, dict) else "",

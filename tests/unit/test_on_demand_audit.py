@@ -13,6 +13,7 @@ from headrace.base.times import utc_datetime
 from headrace.features.definitions.aggregates import Count, Mean
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
+from headrace.features.definitions.functions import now
 from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
 from headrace.features.kernel.on_demand import on_demand
@@ -34,10 +35,12 @@ basket = FeatureService(
         "is_new": (col("asked_at").minute() > 20) & (col("now__n_1h") > 0),
         "each": col("past__n_1h") - col("pieces"),
         "is_odd": col("coupon").is_in(["odd"]),
+        "minute": now().minute(),
+        "usual": col("amounts").list.mean() + now().seconds_since(col("asked_at")),
     },
-    request={"asked_at": datetime, "pieces": int, "coupon": str | None},
+    request={"asked_at": datetime, "pieces": int, "coupon": str | None, "amounts": list[float] | None},
 )
-REQUEST = {"pieces": 2**53 + 1, "coupon": None}
+REQUEST = {"pieces": 2**53 + 1, "coupon": None, "amounts": [1.5, None, 2.5]}
 
 
 @pytest.fixture
@@ -80,10 +83,14 @@ def test_rightly_served_on_demand_values_match(scene: AuditScene) -> None:
     found = audit(served(scene))
     assert (found.checked, found.different, found.by_column) == (4, 0, {})
     assert {vector["values"][4] for vector in scene.vectors} == {0.0, 1.0}
+    assert len({vector["values"][7] for vector in scene.vectors}) == 3, "now() is the time of each look-up"
+    assert {vector["values"][8] for vector in scene.vectors} == {2.0}
     assert any(vector["values"][3] is None for vector in scene.vectors), "a view was out of range"
 
 
-@pytest.mark.parametrize("change", [{"is_new": 0.0}, {"scaled": 1.0}, {"each": None}, {"is_odd": 0.0}])
+@pytest.mark.parametrize(
+    "change", [{"is_new": 0.0}, {"scaled": 1.0}, {"each": None}, {"is_odd": 0.0}, {"minute": 7.5}, {"usual": None}]
+)
 def test_an_on_demand_value_that_disagrees_with_its_inputs_is_a_mismatch(
     scene: AuditScene, change: Mapping[str, float | None]
 ) -> None:
@@ -111,7 +118,9 @@ def test_skew_compares_with_what_a_training_set_would_have(scene: AuditScene) ->
     serve(scene, 30)
     seen = json.loads(scene.vectors[-1]["offsets"])
     early = json.dumps({view: dict.fromkeys(offsets, 0) for view, offsets in seen.items()})
-    lagged = served(scene, offsets=early, values=[0.0, None, 0.0, None, 0.0, -float(2**53), None])
+    lagged = served(
+        scene, offsets=early, values=[0.0, None, 0.0, None, 0.0, -float(2**53), None, *scene.vectors[-1]["values"][7:]]
+    )
     assert audit(lagged).different == 0
     found = skew(lagged.only(np.arange(5) == 4))
     assert (found.checked, found.different) == (1, 1)

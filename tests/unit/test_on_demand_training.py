@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
 import pytest
 
 import headrace
-from headrace import FeatureService, Model, Settings, col
+from headrace import FeatureService, Model, Settings, col, now
 from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError, TerminalError
 from headrace.features.definitions.spec import to_document
@@ -78,6 +80,22 @@ def headrace_spine(frame: pl.DataFrame) -> Any:
     from headrace.features.offline.spine import Spine
 
     return Spine.from_table(frame)
+
+
+def test_now_is_the_time_of_the_row_or_of_the_look_up(shop: Shop) -> None:
+    on_demand = {"wait": now().seconds_since(col("ordered_at")), "hour": now().hour(zone="America/New_York")}
+    with_now = of(on_demand, ordered_at=datetime)
+    spine = made(shop, model).to_polars().select("shop", "ordered_at")[:50]
+    rows = made(shop, with_now.features, spine).to_polars().to_dicts()
+    zone = ZoneInfo("America/New_York")
+    assert [(row["wait"], row["hour"]) for row in rows] == [
+        (0.0, row["ordered_at"].astimezone(zone).hour) for row in spine.to_dicts()
+    ]
+    served = made(shop, with_now).to_polars()
+    assert (served["wait"] >= 0).all()
+    assert served["wait"].to_list() == pytest.approx(
+        ExampleBuilder(with_now, shop.log).build(day(DAYS + 2)).frame["wait"].tolist()[: served.height]
+    )
 
 
 def test_a_trainer_sees_on_demand_features_and_each_row_is_computed_once(shop: Shop) -> None:

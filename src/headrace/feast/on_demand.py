@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import feast
+import numpy as np
 from feast import types
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.transformation.python_transformation import PythonTransformation
@@ -22,7 +23,7 @@ from headrace.features.kernel.on_demand import on_demand
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from headrace.features.definitions.service_spec import ServiceSpec
+    from headrace.features.definitions.service_spec import RequestField, ServiceSpec
 
     OnDemandInputs = Mapping[str, Sequence[Any]]
 
@@ -64,7 +65,7 @@ def on_demand_view(spec: ServiceSpec, views: Mapping[str, Any], tags: Mapping[st
         kinds |= views[view.name].batch_source.spec.column_kinds
     reads = own.reads or [next(iter(kinds))]  # at least one: by its name `evaluate` knows which names are wanted
     text = json.dumps({"view": name, "columns": {read: kinds[read] for read in reads}, **to_document(spec.made)})
-    fields = [feast.Field(name=each.name, dtype=_TYPES[each.kind]) for each in own.request]
+    fields = [feast.Field(name=each.name, dtype=_type(each)) for each in own.request]
     request = [feast.RequestSource(name=f"headrace.{name}", schema=fields)] if fields else []
     features = ", ".join(own.names)
     source = _SOURCE.format(name=name, features=features, service=spec.name, text=text)
@@ -77,6 +78,10 @@ def on_demand_view(spec: ServiceSpec, views: Mapping[str, Any], tags: Mapping[st
         description=f"{features}, made of what was looked up and of the request",
         tags=dict(tags) | {"headrace.version": spec.version},
     )
+
+
+def _type(field: RequestField) -> Any:
+    return types.Array(_TYPES[field.kind]) if field.many else _TYPES[field.kind]
 
 
 def _sources(reads: Sequence[str], views: Mapping[str, Any]) -> list[Any]:
@@ -127,5 +132,5 @@ def _rows(inputs: OnDemandInputs, names: Sequence[str], rows: int) -> list[dict[
 def _zoned(value: Any) -> Any:
     """A time as a look-up takes it. In a spine it may be pandas' own type; without a zone it is UTC."""
     if not isinstance(value, datetime):
-        return value
+        return value.tolist() if isinstance(value, np.ndarray) else value
     return utc_datetime(epoch_us(value.replace(tzinfo=value.tzinfo or UTC)))

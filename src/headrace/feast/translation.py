@@ -12,6 +12,7 @@ from headrace.feast.on_demand import on_demand_view
 from headrace.feast.source import TYPES, HeadraceSource
 from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
+from headrace.features.kernel.on_demand import on_demand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ def feast_objects(views: Sequence[ViewSpec], services: Sequence[ServiceSpec]) ->
     found |= {f"view_{name}": view for name, view in made.items()}
     for service in services:
         features = [made[view.name] for view in service.views]
-        if service.made.features:
+        if service.made.features and not on_demand(service.on_demand).reads_now:  # Feast knows no time of a look-up
             view = on_demand_view(service, made, {KIND: ON_DEMAND})
             if f"view_{view.name}" in found:
                 raise DefinitionError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.base.times import epoch_us
 from headrace.errors import TerminalError
 from headrace.features.online.value_columns import in_expressions, lists_of
 
@@ -118,7 +119,7 @@ class FeatureVectors:
             return self
         found = {name: values for view in self.views for name, values in zip(view.columns, view.values, strict=True)}
         found |= {name: in_expressions(found[name]) for name in features.reads if name in found}
-        made = features.values(found, given, self.rows)
+        made = features.values(found, given, self.rows, epoch_us(self.at))
         return replace(self, on_demand=dict(zip(features.names, made, strict=True)))
 
     def with_behind(self, view: str, rows: Sequence[int]) -> FeatureVectors:

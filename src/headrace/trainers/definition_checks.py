@@ -84,7 +84,7 @@ def one_of(where: str, field_: str, value: object, choices: Sequence[str]) -> No
 
 def described(wanted: RequestField) -> str:
     """Return the name and kind of a field that a service asks for."""
-    return f"{wanted.name!r} ({wanted.kind}{' | None' if wanted.nullable else ''})"
+    return f"{wanted.name!r} ({wanted.expression_kind}{' | None' if wanted.nullable else ''})"
 
 
 def brings(field: Field, wanted: RequestField) -> bool:
@@ -93,4 +93,5 @@ def brings(field: Field, wanted: RequestField) -> bool:
     An int may stand for a float. The field may be null only if the service allows null.
     """
     is_kind = field.kind == wanted.kind or (field.kind, wanted.kind) == ("int", "float")
-    return is_kind and field.is_single and (wanted.nullable or not field.nullable)
+    is_form = not field.keyed and field.many == (wanted.many is True)
+    return is_kind and is_form and (wanted.nullable or not field.nullable)

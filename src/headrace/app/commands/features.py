@@ -88,7 +88,7 @@ def get(
         if view is None and service is None and store.get_document(f"service:{features}") is None:
             raise _unknown(project, features)  # otherwise it is a service that another project has deployed
         client = FeatureClient(store, **client_options(settings))
-        request = {} if service is None else {each.name: each.kind for each in service.request_fields}
+        request = {} if service is None else {each.name: each.expression_kind for each in service.request_fields}
         entity, at = _entity(views, keys, request), None if as_of is None else with_zone(as_of)
         try:
             if view is not None and service is None:
@@ -177,7 +177,7 @@ def explain(
     """Show how the value of a feature is made: its tiles, the newest events in them, offsets, the version."""
     from headrace.app.processes.connections import client_options
     from headrace.event_log.event_log import EventLog
-    from headrace.features.definitions.expression_tree import columns
+    from headrace.features.definitions.expression_tree import NOW, columns
     from headrace.serving.explanation import explain as explained
 
     settings = settings_from(data_dir=data_dir, redis_url=redis_url)
@@ -187,7 +187,7 @@ def explain(
         if feature in service.on_demand:
             raise typer.BadParameter(
                 f"{feature!r} is an on-demand feature of the service {service.name!r}, computed from "
-                f"{', '.join(sorted(columns(service.on_demand[feature].tree)))}: explain these features"
+                f"{', '.join(sorted(columns(service.on_demand[feature].tree) - {NOW}))}: explain these features"
             )
     if not views:
         raise typer.BadParameter(f"the project has no feature {feature!r}: see `headrace features list`")
@@ -237,7 +237,7 @@ def _view_rows(spec: ViewSpec) -> list[dict[str, Any]]:
 
 def _on_demand_rows(service: FeatureService) -> list[dict[str, Any]]:
     """Return a row for each on-demand feature. ``source`` names the columns that it is computed from."""
-    from headrace.features.definitions.expression_tree import columns
+    from headrace.features.definitions.expression_tree import NOW, columns
 
     return [
         {
@@ -245,7 +245,7 @@ def _on_demand_rows(service: FeatureService) -> list[dict[str, Any]]:
             "aggregate": "on demand",
             "window": None,
             "entity": None,
-            "source": ", ".join(sorted(columns(expression.tree))),
+            "source": ", ".join(sorted(columns(expression.tree) - {NOW})),
             "version": service.version,
             "services": service.name,
         }
@@ -320,6 +320,8 @@ def _entity(
 
 
 def _typed(name: str, kind: str, text: str) -> Any:
+    if kind.startswith("list("):
+        return [_typed(name, kind[5:-1], part) for part in text.split(",") if part]
     if kind not in _PARSERS:
         return text
     read, wanted = _PARSERS[kind]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from headrace.errors import DefinitionError
 from headrace.features.definitions.expression_tree import (
     COMPARISONS,
+    NOW,
     OF_A_TEXT,
     OF_FLOATS,
     OF_NUMBERS_IN_A_LIST,
@@ -47,6 +48,8 @@ def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
         return kinds[arms[0]]
     if operator == "lit":
         return _literal_kind(arms[0])
+    if operator == "now":
+        return _now(kinds)
     if operator == "is_in":
         found = [kind(arms[0], kinds), *sorted({_literal_kind(member) for member in arms[1]})]
     else:
@@ -58,6 +61,12 @@ def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
         message = f"{operator!r} cannot take {' and '.join(found)} in {tree!r}{takes}{hint}"
         raise DefinitionError(message)
     return result
+
+
+def _now(kinds: Mapping[str, str]) -> str:
+    if NOW not in kinds:
+        raise DefinitionError("now() is the time of a look-up: only an on-demand feature of a service has it")
+    return kinds[NOW]
 
 
 def _literal_kind(value: Scalar) -> str:
@@ -271,8 +280,8 @@ def nullable(tree: ExpressionTree, nullable_columns: AbstractSet[str]) -> bool:
     operator, *arms = tree
     if operator == "col":
         return arms[0] in nullable_columns
-    if operator == "lit":
-        return arms[0] is None
+    if operator in {"lit", "now"}:
+        return operator == "lit" and arms[0] is None
     if operator in _DECIDES:
         return any(nullable(arm, nullable_columns) for arm in trees_of(tree)[_DECIDES[operator]])
     return operator not in _NULL_OF_NULL or any(nullable(arm, nullable_columns) for arm in trees_of(tree))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ExpressionTree = Any
 Scalar = bool | int | float | str | None
+NOW = "__now"
+"""The column with the time t of a look-up, which ``now()`` reads. Only on-demand features have it."""
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 BINARY = COMPARISONS | {
     "add",
@@ -81,6 +83,7 @@ _TREES = {
     **dict.fromkeys(("min_of", "max_of", "among"), _ANY_NUMBER),
     "when": 3,
     "haversine": 4,
+    "now": 0,
 }
 """The number of trees that each step takes; at least one if it is -1."""
 
@@ -105,8 +108,8 @@ def plain_column(tree: ExpressionTree) -> str | None:
 
 def columns(tree: ExpressionTree) -> set[str]:
     """Return the names of the columns that a tree reads."""
-    if tree[0] == "col":
-        return {tree[1]}
+    if tree[0] in {"col", "now"}:
+        return {tree[1] if tree[0] == "col" else NOW}
     return set().union(*map(columns, trees_of(tree)))
 
 

@@ -1,4 +1,4 @@
-"""Functions of several expressions: ``when``, ``min_of``, ``max_of`` and ``haversine``."""
+"""Functions that make expressions: ``when``, ``min_of``, ``max_of``, ``haversine`` and ``now``."""
 
 from __future__ import annotations
 
@@ -89,6 +89,19 @@ def haversine(lat1: Operand, lon1: Operand, lat2: Operand, lon2: Operand) -> Exp
     Expression(['haversine', ['col', 'lat'], ['col', 'lon'], ['lit', 40.64], ['lit', -73.78]])
     """
     return Expression(["haversine", *map(as_tree, (lat1, lon1, lat2, lon2))])
+
+
+def now() -> Expression:
+    """Return an expression for the time of a look-up, for on-demand features alone.
+
+    It is t, the time that the looked-up values are of. In a training set it is the t of the served vector, or else the
+    time of the row.
+
+    >>> from headrace import col, now
+    >>> now().seconds_since(col("ordered_at"))
+    Expression(['seconds_since', ['now'], ['col', 'ordered_at']])
+    """
+    return Expression(["now"])
 
 
 def _extreme(name: str, values: tuple[Operand, ...]) -> Expression:

@@ -14,7 +14,7 @@ from headrace.bus.event import fields, leaves
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression
 from headrace.features.definitions.expression_kinds import kind
-from headrace.features.definitions.expression_tree import columns
+from headrace.features.definitions.expression_tree import NOW, columns
 from headrace.features.definitions.service_spec import (
     ON_DEMAND_VERSION,
     OnDemandFeature,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_IN_LISTS = ("int", "float", "bool", "str")
 _IN_REQUESTS = ("int", "float", "bool", "str", "datetime")
 
 
@@ -39,7 +40,8 @@ class FeatureService:
 
     ``on_demand`` names expressions that each look-up computes over the columns of the views, the values of the request
     and the on-demand features before it. ``request`` has the types of the request's values: int, float, bool, str or
-    datetime, each perhaps ``| None``, or an event of these, whose fields are ``col("card.country")``.
+    datetime, or a list of the first four, each perhaps ``| None``, or an event of these, whose fields are
+    ``col("card.country")``.
 
     Raises DefinitionError for a definition that cannot work; the message names the part and the choices.
 
@@ -117,23 +119,21 @@ class FeatureService:
             whole = leaves(fields(msgspec.defstruct("request", list(self.request.items()))))  # type: ignore[arg-type]
         found = [each for each in whole if "." not in each.name or each.name in self._read]
         for each in found:
-            if each.many:
-                message = (
-                    f"service {self.name!r}: the request's {each.name!r} is a list; expressions take single values"
-                )
-                raise DefinitionError(message)
-            if each.keyed or each.kind not in _IN_REQUESTS:
-                what = "a dict" if each.keyed else each.kind
+            if each.keyed or each.kind not in (_IN_LISTS if each.many else _IN_REQUESTS):
+                what = "a dict" if each.keyed else f"a list of {each.kind}" if each.many else each.kind
                 message = (
                     f"service {self.name!r}: request.{each.name} is {what}; a value of a request is one of "
-                    f"{', '.join(_IN_REQUESTS)}"
+                    f"{', '.join(_IN_REQUESTS)}, or a list of {', '.join(_IN_LISTS)}"
                 )
                 raise DefinitionError(message)
-        return tuple(RequestField(name=each.name, kind=each.kind, nullable=each.nullable) for each in found)
+        return tuple(
+            RequestField(name=each.name, kind=each.kind, nullable=each.nullable, many=each.many or UNSET)
+            for each in found
+        )
 
     @cached_property
     def _made_on_demand(self) -> tuple[OnDemandFeature, ...]:
-        kinds: dict[str, str] = {each.name: each.kind for each in self.request_fields}
+        kinds: dict[str, str] = {each.name: each.expression_kind for each in self.request_fields} | {NOW: "datetime"}
         for view in self.views if self.on_demand else ():
             kinds |= view.spec.column_kinds
         made = []

@@ -17,11 +17,17 @@ ON_DEMAND_VERSION = 2
 
 
 class RequestField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A value that a look-up brings with its request."""
+    """A value that a look-up brings with its request. ``many``: it is a list of this kind."""
 
     name: str
     kind: Kind
     nullable: bool
+    many: bool | UnsetType = UNSET
+
+    @property
+    def expression_kind(self) -> str:
+        """The kind of it in expressions, such as ``int`` or ``list(float)``."""
+        return f"list({self.kind})" if self.many is True else self.kind
 
 
 class OnDemandFeature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headrace.features.definitions.expression_tree import TIME_PARTS, trees_of
+from headrace.features.definitions.expression_tree import NOW, TIME_PARTS, trees_of
 from headrace.features.kernel.list_steps import LIST_STEPS
 from headrace.features.kernel.masked_column import DAY, MaskedColumn, column
 from headrace.features.kernel.number_steps import NUMBER_STEPS
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def to_numpy(tree: ExpressionTree, table: Mapping[str, MaskedColumn], rows: int) -> MaskedColumn:
     """Evaluate a tree over numpy columns of ``rows`` rows. Times are int64 microseconds."""
     operator, *arms = tree
-    if operator == "col":
-        return table[arms[0]]
+    if operator in {"col", "now"}:
+        return table[arms[0] if arms else NOW]
     if operator == "lit":
         missing = arms[0] is None
         return MaskedColumn(

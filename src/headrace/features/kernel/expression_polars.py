@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from headrace.features.definitions.expression_tree import TIME_PARTS, columns, trees_of
+from headrace.features.definitions.expression_tree import NOW, TIME_PARTS, columns, trees_of
 from headrace.features.kernel.numpy_in_polars import step_of_numpy
 from headrace.features.kernel.text_steps import WHITE_SPACE
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def to_polars(tree: ExpressionTree) -> pl.Expr:
     """Return the tree as a Polars expression."""
     operator, *arms = tree
-    if operator == "col":
-        return pl.col(arms[0])
+    if operator in {"col", "now"}:
+        return pl.col(arms[0] if arms else NOW)
     if operator == "lit":
         return pl.lit(arms[0], dtype=_polars_type(arms[0]))
     if operator == "is_in":

@@ -5,6 +5,7 @@ A missing value is null, as everywhere in expressions. A looked-up number that i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -16,7 +17,7 @@ import numpy as np
 from msgspec import Meta
 
 from headrace.errors import RequestValueError
-from headrace.features.definitions.expression_tree import check, columns
+from headrace.features.definitions.expression_tree import NOW, check, columns
 from headrace.features.definitions.service_spec import OnDemandSpec
 from headrace.features.definitions.spec import read_spec
 from headrace.features.kernel.expression_numpy import to_numpy
@@ -56,7 +57,8 @@ class OnDemandFeatures:
             check(feature.value)
         self.names = [feature.name for feature in self.features]
         own = {*self.names, *(field.name for field in self.request)}
-        self.reads = sorted(set().union(*(columns(feature.value) for feature in self.features)) - own)
+        read = set().union(*(columns(feature.value) for feature in self.features))
+        self.reads, self.reads_now = sorted(read - own - {NOW}), NOW in read
         self._places = {field.name: f"value_{place}" for place, field in enumerate(self.request)}
         members = [(self._places[f.name], _type(f), msgspec.field(name=f.name)) for f in self.request]
         self._rows = GenericAlias(list, (msgspec.defstruct("RequestValues", members),))
@@ -75,7 +77,8 @@ class OnDemandFeatures:
                 for field, (name, place) in zip(self.request, self._places.items(), strict=True)}  # fmt: skip
 
     def _column(self, field: RequestField, values: Sequence[Any]) -> MaskedColumn:
-        found = finite(column(values, field.kind))
+        found = column(map(finite_items, values), field.expression_kind) if field.many else None
+        found = finite(column(values, field.kind)) if found is None else found
         if not field.nullable and not found.present.all():
             row = int(np.argmin(found.present))
             message = (
@@ -85,12 +88,19 @@ class OnDemandFeatures:
         return found
 
     def _wanted(self) -> str:
-        fields = (f"{f.name}: {f.kind}{' | None' if f.nullable else ''}" for f in self.request)
+        fields = (f"{f.name}: {f.expression_kind}{' | None' if f.nullable else ''}" for f in self.request)
         return f"wanted in each row: {', '.join(fields)}"
 
-    def values(self, found: Mapping[str, Values], given: GivenColumns, rows: int) -> list[Values]:
-        """Return the columns of the features for ``rows`` looked-up rows and the values given with each."""
+    def values(
+        self, found: Mapping[str, Values], given: GivenColumns, rows: int, at_us: int | None = None
+    ) -> list[Values]:
+        """Return the columns of the features for ``rows`` looked-up rows and the values given with each.
+
+        ``at_us`` is t, for features that read ``now()``.
+        """
         table = {name: finite(MaskedColumn(*found[name])) for name in self.reads} | dict(given)
+        if self.reads_now:
+            table[NOW] = MaskedColumn(np.full(rows, at_us, np.int64), np.ones(rows, bool))
         for feature in self.features:
             table[feature.name] = to_numpy(feature.value, table, rows)
         return [(table[name].values, table[name].present) for name in self.names]
@@ -103,8 +113,16 @@ def finite(column: MaskedColumn) -> MaskedColumn:
     return MaskedColumn(column.values, column.present & np.isfinite(column.values))
 
 
+def finite_items(items: list[Any] | None) -> list[Any] | None:
+    """Return a list in which numbers that are not finite are null."""
+    if items is None:
+        return None
+    return [None if isinstance(item, float) and not math.isfinite(item) else item for item in items]
+
+
 def _type(field: RequestField) -> Any:
-    return _TYPES[field.kind] | None if field.nullable else _TYPES[field.kind]
+    of = GenericAlias(list, (_TYPES[field.kind] | None,)) if field.many else _TYPES[field.kind]
+    return of | None if field.nullable else of
 
 
 NOTHING = OnDemandFeatures(OnDemandSpec())

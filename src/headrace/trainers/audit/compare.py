@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from headrace.features.kernel.on_demand import NOTHING
-from headrace.features.kernel.on_demand_polars import TYPES, on_demand_columns
+from headrace.features.kernel.on_demand_polars import column_type, on_demand_columns
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.feature_history import OwnRecords
 from headrace.trainers.audit.own_events import count_own_events, record_places
@@ -110,7 +110,7 @@ class ServedVectorRows:
         """The values of each request that the on-demand features use."""
         found = self.made.given([_REQUEST.decode(text) for text in self.vectors.get_column("request").to_list()])
         fields = self.made.request
-        return pl.DataFrame([pl.Series(f.name, found[f.name].to_list(), TYPES[f.kind]) for f in fields])
+        return pl.DataFrame([pl.Series(f.name, found[f.name].to_list(), column_type(f)) for f in fields])
 
     @property
     def own_events(self) -> dict[str, int]:
@@ -161,7 +161,7 @@ def skew(served: ServedVectorRows) -> VectorComparison:
 def recomputed(served: ServedVectorRows) -> pl.DataFrame:
     """Return all feature columns of the vectors, computed again at their logged V and t."""
     found = served.history.features(served.keys, served.at_us, served.logged, served.own_records)
-    return found.hstack(on_demand_columns(served.made, found, served.given).get_columns())
+    return found.hstack(on_demand_columns(served.made, found, served.given, served.at_us).get_columns())
 
 
 def lags(served: ServedVectorRows) -> NDArray[np.int64]:
@@ -237,7 +237,7 @@ def _made(
     for name in served.made.reads:
         own, logged = recomputed[name], values[name]
         inputs.append(own.zip_with(wrong[name] | ~_differ(own, logged), logged.cast(own.dtype, strict=False)))
-    return on_demand_columns(served.made, pl.DataFrame(inputs), served.given).get_columns()
+    return on_demand_columns(served.made, pl.DataFrame(inputs), served.given, served.at_us).get_columns()
 
 
 def _counts(found: pl.DataFrame) -> dict[str, int]:

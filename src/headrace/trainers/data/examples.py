@@ -179,7 +179,7 @@ class ExampleBuilder:
         at_us, offsets = rows.get_column("__at_us").to_numpy(), rows.get_column("__offsets").to_list()
         own = OwnRecords(self._model.requests.topic, rows, self._model.own_event or "excluded")
         looked_up = self._history.features(rows, at_us, offsets, own)
-        return rows.select(_ROW).hstack(with_on_demand(self._model.features.spec, looked_up, rows))
+        return rows.select(_ROW).hstack(with_on_demand(self._model.features.spec, looked_up, rows, at_us))
 
 
 _ROW = ["__topic_id", "__partition", "__offset", "__at_us"]

@@ -103,7 +103,7 @@ class SpineRows:
             model, served = self._known.model, found["__offsets"].to_list()
             own = OwnRecords(model.requests.topic, found, model.own_event or "excluded")
         found = self._history.features(keys_of(piece, kinds), at_us, served, own)
-        return with_on_demand(self.features.spec, found, piece)
+        return with_on_demand(self.features.spec, found, piece, at_us)
 
     def _label(self, piece: pl.DataFrame) -> list[pl.Series]:
         if self._known is None or self.label_column is None:
