@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.recency import Age, Gap, Since
     from headrace.features.definitions.role import Role
     from headrace.features.definitions.service import FeatureService
+    from headrace.features.definitions.shape import Correlation, DecayedMean, Kurtosis, Ratio, Skew, Trend
     from headrace.features.definitions.view import FeatureView
     from headrace.features.definitions.windows import Calendar, Lifetime, Sliding, Tumbling
     from headrace.serving.answerer import Predicted
@@ -119,6 +120,7 @@ _MODULES = {
     "headrace.features.definitions.recency": ("Age", "Gap", "Since"),
     "headrace.features.definitions.role": ("Role",),
     "headrace.features.definitions.service": ("FeatureService",),
+    "headrace.features.definitions.shape": ("Correlation", "DecayedMean", "Kurtosis", "Ratio", "Skew", "Trend"),
     "headrace.features.definitions.view": ("FeatureView",),
     "headrace.features.definitions.windows": ("Calendar", "Lifetime", "Sliding", "Tumbling"),
     "headrace.serving.answerer": ("Predicted",),
@@ -155,16 +157,17 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 }
 
 __all__ = [
-    "Age", "ApproxDistinct", "AsyncFeatureClient", "Avro", "Calendar", "CloudEvents", "Connection", "Count", "Debezium",
-    "DecayedSum", "Entity", "Epoch", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureVectors",
-    "FeatureView", "First", "Floors", "Gap", "Gate", "HeadraceError", "Histogram", "Json", "JsonSchema", "Label",
-    "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelEventFeed",
-    "ModelSubscriber", "NoModelError", "Places", "Predicted", "Predictor", "Project", "Protobuf", "Quantile", "Role",
-    "Run", "Settings", "Since", "Sliding", "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText",
-    "TrainingSet", "TransientError", "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of",
-    "at_least", "col", "connect", "consecutive", "drift", "expected_cost", "field", "haversine", "hysteresis",
-    "load_project", "load_settings", "max_of", "min_of", "now", "own_metric", "performance", "rebuild", "schedule",
-    "training_set", "volume", "when", "within_block",
+    "Age", "ApproxDistinct", "AsyncFeatureClient", "Avro", "Calendar", "CloudEvents", "Connection", "Correlation",
+    "Count", "Debezium", "DecayedMean", "DecayedSum", "Entity", "Epoch", "Event", "EventProducer", "FeatureClient",
+    "FeatureService", "FeatureVectors", "FeatureView", "First", "Floors", "Gap", "Gate", "HeadraceError", "Histogram",
+    "Json", "JsonSchema", "Kurtosis", "Label", "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min",
+    "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber", "NoModelError", "Places", "Predicted",
+    "Predictor", "Project", "Protobuf", "Quantile", "Ratio", "Role", "Run", "Settings", "Since", "Skew", "Sliding",
+    "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText", "TrainingSet", "TransientError", "Trend",
+    "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect",
+    "consecutive", "drift", "expected_cost", "field", "haversine", "hysteresis", "load_project", "load_settings",
+    "max_of", "min_of", "now", "own_metric", "performance", "rebuild", "schedule", "training_set", "volume", "when",
+    "within_block",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from headrace.bus.source_partition import NO_CLOCK, RecordPlace
 from headrace.features.definitions.aggregates import Count, Histogram, Mean, Sum
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
+from headrace.features.definitions.shape import Ratio
 from headrace.features.definitions.view import FeatureView
 from headrace.features.definitions.windows import Lifetime
 from headrace.features.kernel.tile_kernel import kernel
@@ -49,6 +50,8 @@ view = FeatureView(
         "pieces": Sum("pieces", where=col("cash")),
         "mean": Mean("each"),
         "sizes": Histogram("amount", [0.0, 5.0]),
+        "share_cash": Ratio(Count(where=col("cash")), Count()),
+        "share_paid": Ratio(Sum("pieces", where=col("cash")), Count("amount")),
     },
 )
 EVENT = st.tuples(

@@ -16,6 +16,7 @@ from headrace import (
     Age,
     Calendar,
     Count,
+    DecayedMean,
     DecayedSum,
     Entity,
     FeatureView,
@@ -28,11 +29,14 @@ from headrace import (
     Mean,
     Min,
     Quantile,
+    Ratio,
     Since,
+    Skew,
     Sliding,
     Std,
     Stream,
     Sum,
+    Trend,
     Tumbling,
 )
 from headrace.bus.event import Event
@@ -76,10 +80,14 @@ def compiled(windows: list[Any], features: dict[str, Any]) -> TileKernel:
 PLAIN: dict[str, Any] = {"n": Count(), "sum": Sum("value"), "low": Min("value"), "high": Max("value")}
 ORDERED: dict[str, Any] = {"first": First("value"), "last": Last("value"), "std": Std("value"), "mean": Mean("value")}
 TIMES: dict[str, Any] = {"since": Since(), "age": Age(), "rhythm": Gap("mean"), "pause": Gap("last", "value")}
+SHAPE: dict[str, Any] = {
+    "share": Ratio("value", "value"), "skew": Skew("value"), "slope": Trend("value"),
+    "moving": DecayedMean("value", "1h"),
+}  # fmt: skip
 SKETCHES: dict[str, Any] = {"newest": LastN("value", 2), "middle": Quantile("value", 0.5), "sum": Sum("value")}
 KERNELS = [
     compiled(["1h", "1d"], PLAIN),
-    compiled(["1d", Sliding("30m", "1m"), Sliding("10m", "1m")], ORDERED),
+    compiled(["1d", Sliding("30m", "1m"), Sliding("10m", "1m")], {**ORDERED, **SHAPE}),
     compiled(["1h"], SKETCHES),
     compiled(["10m", "6h"], PLAIN),
     compiled(["10m", Sliding("1h", lag="1h")], PLAIN),

@@ -28,6 +28,7 @@ from headrace.features.definitions.aggregates import (
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.recency import Age, Gap, Since
+from headrace.features.definitions.shape import Correlation, DecayedMean, Kurtosis, Ratio, Skew, Trend
 from headrace.features.definitions.view import FeatureView
 from headrace.features.definitions.windows import Calendar, Lifetime, Sliding, Tumbling
 from headrace.features.kernel.tile_kernel import kernel
@@ -105,6 +106,20 @@ view = FeatureView(
         "rhythm_cash": Gap("mean", "amount", where=col("cash")),
         "pause": Gap("last"),
         "pause_cash": Gap("last", where=col("cash")),
+        "share": Ratio("amount", "pieces"),
+        "share_cash": Ratio(Sum("amount", where=col("cash")), Sum("amount")),
+        "rate_cash": Ratio(Count(where=col("cash")), Count()),
+        "rate_paid": Ratio(Count("amount"), Sum("cash")),
+        "lean": Skew("amount"),
+        "lean_cash": Skew("pieces", where=col("cash")),
+        "tails": Kurtosis("amount"),
+        "tails_each": Kurtosis("each", where=col("pieces") > 1),
+        "together": Correlation("amount", "pieces"),
+        "together_cash": Correlation("each", "cash", where=col("amount") > 0),
+        "slope": Trend("amount"),
+        "slope_cash": Trend("pieces", per="1m", where=col("cash")),
+        "moving": DecayedMean("amount", "20m"),
+        "moving_pieces": DecayedMean("pieces", "1s", where=col("cash")),
         "pieces_at": Quantile("pieces", [0.1, 0.75, 0.999], error=0.05),
     },
 )

@@ -19,6 +19,7 @@ from headrace.features.definitions.feature_spec import (
     HistogramSpec,
     LastNSpec,
     QuantileSpec,
+    RatioSpec,
 )
 from headrace.features.kernel.expression_numpy import to_numpy
 from headrace.features.kernel.masked_column import column
@@ -79,13 +80,25 @@ def _true(tree: Any, event: dict[str, Any]) -> bool:
 
 def _counted(feature: FeatureSpec, rows: list[dict[str, Any]]) -> list[Counted]:
     """The rows that a feature counts, with their values: its filter true, no null."""
-    tree = feature.value
     found = [
-        (row["time_us"], row["partition"], row["offset"], 1 if tree is None else value_of(tree, row["event"]))
+        (row["time_us"], row["partition"], row["offset"], _measured(feature, row["event"]))
         for row in rows
         if _true(feature.where, row["event"])
     ]
-    return sorted(row for row in found if row[3] is not None)
+    return sorted((row for row in found if row[3] is not None), key=lambda row: row[:3])
+
+
+def _measured(feature: FeatureSpec, event: dict[str, Any]) -> Any:
+    """What a feature takes from a row; None for nothing. Several values are a tuple."""
+    if isinstance(feature, RatioSpec):
+        sides = (feature.numerator, feature.denominator)
+        return tuple(_measured(side, event) if _true(side.where, event) else None for side in sides)
+    if isinstance(feature, CountSpec) and feature.value is not None:
+        return None if value_of(feature.value, event) is None else 1
+    values = [1 if tree is None else value_of(tree, event) for tree in feature.values]
+    if len(values) == 1:
+        return values[0]
+    return None if None in values else tuple(values)
 
 
 def _inside(rows: list[Counted], window: WindowSpec, at_us: int) -> list[Counted]:

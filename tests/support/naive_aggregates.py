@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from headrace.features.definitions.feature_spec import AgeSpec, GapSpec, SinceSpec
+from headrace.features.definitions.feature_spec import (
+    AgeSpec,
+    CorrelationSpec,
+    DecayedMeanSpec,
+    GapSpec,
+    KurtosisSpec,
+    RatioSpec,
+    SinceSpec,
+    SkewSpec,
+    TrendSpec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +27,10 @@ Answer = tuple[Any, float]
 Counted = tuple[int, int, int, Any]
 """Event time, partition, offset, value."""
 _SECOND = 1_000_000
+_RELATIVE = 1e-9
+_LARGEST = 1e308
+LEAST_VARIANCE = 1e-140
+"""Values with less are taken as equal."""
 
 
 def _since(_: SinceSpec, rows: list[Counted], at_us: int) -> list[Answer]:
@@ -32,8 +48,97 @@ def _gap(feature: GapSpec, rows: list[Counted], _: int) -> list[Answer]:
     return [(gaps[-1] / _SECOND if feature.of == "last" else sum(gaps) / (len(gaps) * _SECOND), 0.0)]
 
 
+def _ratio(feature: RatioSpec, rows: list[Counted], _: int) -> list[Answer]:
+    sides = [[row[3][place] for row in rows if row[3][place] is not None] for place in (0, 1)]
+    part, whole = (math.fsum(values) for values in sides)
+    if not sides[1] or not whole:
+        return [(None, 0.0)]
+    found, (of_part, of_whole) = part / whole, (_RELATIVE * math.fsum(map(abs, values)) for values in sides)
+    if math.isinf(found):
+        return [(None, 0.0)]
+    left = abs(whole) - of_whole
+    return [(found, (of_part + abs(found) * of_whole) / left if left > 0 else math.inf)]
+
+
+def _mean(values: list[Fraction]) -> Fraction:
+    return sum(values, Fraction()) / len(values)
+
+
+def _powers(values: list[Any], highest: int) -> list[Fraction] | None:
+    """The exact means of the powers of the distances from the mean, from the second on; None if they are too small."""
+    if not values:
+        return None
+    exact = [Fraction(value) for value in values]
+    mean = _mean(exact)
+    found = [_mean([(value - mean) ** power for value in exact]) for power in range(2, highest + 1)]
+    sizes = [sum(abs(value - mean) ** power for value in exact) for power in range(2, highest + 1)]
+    return None if found[0] < LEAST_VARIANCE or max(sizes) > _LARGEST else found
+
+
+def _condition(values: list[Any], variance: Fraction) -> float:
+    """How much larger than their spread the values are: rounding errors grow by it."""
+    squares = sum(Fraction(value) ** 2 for value in values)
+    return math.sqrt(squares / variance)
+
+
+def _skew(_: SkewSpec, rows: list[Counted], __: int) -> list[Answer]:
+    values = [row[3] for row in rows]
+    powers = _powers(values, 3)
+    if powers is None:
+        return [(None, 0.0)]
+    found = float(powers[1]) / float(powers[0]) ** 1.5
+    return [(found, _RELATIVE * (1 + abs(found)) * _condition(values, powers[0]))]
+
+
+def _kurtosis(_: KurtosisSpec, rows: list[Counted], __: int) -> list[Answer]:
+    values = [row[3] for row in rows]
+    powers = _powers(values, 4)
+    if powers is None:
+        return [(None, 0.0)]
+    found = float(powers[2] / powers[0] ** 2) - 3
+    return [(found, _RELATIVE * (3 + abs(found)) * _condition(values, powers[0]))]
+
+
+def _correlation(_: CorrelationSpec, rows: list[Counted], __: int) -> list[Answer]:
+    sides = [[Fraction(row[3][place]) for row in rows] for place in (0, 1)]
+    of_x, of_y = (_powers(side, 2) for side in sides)
+    if of_x is None or of_y is None:
+        return [(None, 0.0)]
+    means = [_mean(side) for side in sides]
+    products = _mean([(x - means[0]) * (y - means[1]) for x, y in zip(*sides, strict=True)])
+    (x,), (y,) = of_x, of_y
+    slack = _RELATIVE * (_condition(sides[0], x) + _condition(sides[1], y))
+    return [(float(products) / (math.sqrt(x) * math.sqrt(y)), slack)]
+
+
+def _trend(feature: TrendSpec, rows: list[Counted], _: int) -> list[Answer]:
+    times, values = [Fraction(row[0]) for row in rows], [Fraction(row[3]) for row in rows]
+    if len(set(times)) < 2:
+        return [(None, 0.0)]
+    middle, mean = sum(times) / len(rows), sum(values) / len(rows)
+    squares = sum((time - middle) ** 2 for time in times)
+    products = sum((time - middle) * (value - mean) for time, value in zip(times, values, strict=True))
+    of_values = math.sqrt(2 * len(rows) * sum(value**2 for value in values))
+    slack = _RELATIVE * of_values * feature.per_us / float(times[-1] - times[0])
+    return [(float(products / squares * feature.per_us), slack)]
+
+
+def _decayed_mean(feature: DecayedMeanSpec, rows: list[Counted], _: int) -> list[Answer]:
+    if not rows:
+        return [(None, 0.0)]
+    weights = [0.5 ** ((rows[-1][0] - row[0]) / feature.half_life_us) for row in rows]
+    total = math.fsum(weight * row[3] for weight, row in zip(weights, rows, strict=True))
+    return [(total / math.fsum(weights), _RELATIVE * max(abs(row[3]) for row in rows))]
+
+
 ANSWERS: dict[type, Callable[[Any, list[Counted], int], list[Answer]]] = {
     SinceSpec: _since,
     AgeSpec: _age,
     GapSpec: _gap,
+    RatioSpec: _ratio,
+    SkewSpec: _skew,
+    KurtosisSpec: _kurtosis,
+    CorrelationSpec: _correlation,
+    TrendSpec: _trend,
+    DecayedMeanSpec: _decayed_mean,
 }

@@ -25,13 +25,14 @@ TABLE = [
     for line in PAGE.partition("| aggregate |")[2].partition("\n\n")[0].splitlines()[2:]
 ]
 ROWS = [(code, cells) for cells in TABLE for code in re.findall(r"`(\w+\([^`]*\))`", cells[0])]
-GIVEN = {"x": "x", "n": 3, "half_life": "1h", "q": 0.5, "edges": [0.0, 1.0]}
+GIVEN = {"x": "x", "y": "y", "n": 3, "half_life": "1h", "q": 0.5, "edges": [0.0, 1.0]}
 
 
 class Seen(Event):
     key: str
     at: datetime
     x: float | None
+    y: float | None
 
 
 def compiled(code: str) -> TileKernel:

@@ -112,7 +112,7 @@ balance = view(
         (lambda: Role(payments, takes_back="yes"), "takes_back='yes' is a str; write True or False"),  # type: ignore[arg-type]
         (
             lambda: view([payments, Role(payments, takes_back=True)]),
-            "view 'card': a role takes rows back, and 'last' is a last: only count, sum, mean, variance, std and hist",
+            "view 'card': a role takes rows back, and 'last' is a last: only count, sum, mean, variance, std, hist",
         ),
         (lambda: view([payments, replace(payments, lateness="2h")]), "two streams of the topic 'card.payments'"),
     ],

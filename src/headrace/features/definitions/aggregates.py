@@ -33,6 +33,7 @@ from headrace.features.definitions.feature_spec import (
 )
 from headrace.features.definitions.measured import OfValue, Value, value_tree, where_tree
 from headrace.features.definitions.recency import Age, Gap, Since
+from headrace.features.definitions.shape import Correlation, DecayedMean, Kurtosis, Ratio, Skew, Trend
 
 if TYPE_CHECKING:
     from headrace.base.times import Duration
@@ -315,5 +316,5 @@ class Histogram:
 
 Aggregate = (
     Count | Sum | Mean | Variance | Std | Min | Max | First | Last | LastN | DecayedSum | ApproxDistinct | Quantile
-    | Histogram | Since | Age | Gap
+    | Histogram | Since | Age | Gap | Ratio | Skew | Kurtosis | Correlation | Trend | DecayedMean
 )  # fmt: skip

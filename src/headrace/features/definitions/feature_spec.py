@@ -35,14 +35,19 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="aggregat
         return str(self.__struct_config__.tag)
 
     @property
+    def measured(self) -> Sequence[FeatureSpec]:
+        """The features whose values and filters this one reads: itself, or the sides of a ratio."""
+        return [self]
+
+    @property
     def values(self) -> Sequence[ExpressionTree]:
-        """The expressions that the feature measures; an expression is null in a count of rows."""
+        """The expressions that the feature itself measures; an expression is null in a count of rows."""
         return [self.value]
 
     @property
-    def filters(self) -> Sequence[ExpressionTree]:
-        """The filters of the feature; null for every row."""
-        return [self.where]
+    def trees(self) -> Sequence[ExpressionTree]:
+        """All expressions and filters that the feature reads; null for none."""
+        return [tree for part in self.measured for tree in (*part.values, part.where)]
 
     @property
     def columns(self) -> list[str]:
@@ -167,6 +172,49 @@ class GapSpec(FeatureSpec, frozen=True, kw_only=True, tag="gap"):
     of: GapKind
 
 
+class RatioSpec(FeatureSpec, frozen=True, kw_only=True, tag="ratio"):
+    """The sum or count ``numerator`` divided by ``denominator``. Each has a value and a filter; the ratio has none."""
+
+    numerator: SumSpec | CountSpec
+    denominator: SumSpec | CountSpec
+
+    @property
+    def measured(self) -> Sequence[FeatureSpec]:
+        """The two sides."""
+        return [self.numerator, self.denominator]
+
+
+class SkewSpec(FeatureSpec, frozen=True, tag="skew"):
+    """The skewness over the whole population."""
+
+
+class KurtosisSpec(FeatureSpec, frozen=True, tag="kurtosis"):
+    """The excess kurtosis over the whole population."""
+
+
+class CorrelationSpec(FeatureSpec, frozen=True, kw_only=True, tag="correlation"):
+    """The correlation of ``value`` with ``paired``."""
+
+    paired: ExpressionTree
+
+    @property
+    def values(self) -> Sequence[ExpressionTree]:
+        """Both expressions."""
+        return [self.value, self.paired]
+
+
+class TrendSpec(FeatureSpec, frozen=True, kw_only=True, tag="trend"):
+    """The slope of the value over event time: its change per ``per_us``."""
+
+    per_us: int
+
+
+class DecayedMeanSpec(FeatureSpec, frozen=True, kw_only=True, tag="decayed_mean"):
+    """The mean in which a value loses half its weight per half-life of its age."""
+
+    half_life_us: int
+
+
 class RowValueSpec(OfAnyKind, frozen=True, tag="row_value"):
     """The value in the newest row of a table's key; null while ``where`` is not true on that row."""
 
@@ -178,7 +226,7 @@ class RowValueSpec(OfAnyKind, frozen=True, tag="row_value"):
 OwnEventRule = Literal["included", "excluded"]
 """The rule for a request's own event in views that are made from the stream of the requests."""
 
-SUMS_OF_RECORDS = (CountSpec, SumSpec, MeanSpec, HistogramSpec)
+SUMS_OF_RECORDS = (CountSpec, SumSpec, MeanSpec, HistogramSpec, RatioSpec)
 """The features from whose tiles one record can be taken out again: each record has added its own part to them."""
 
 TAKEN_BACK = (*SUMS_OF_RECORDS, VarianceSpec, StdSpec)
@@ -187,5 +235,5 @@ TAKEN_BACK = (*SUMS_OF_RECORDS, VarianceSpec, StdSpec)
 AnyFeatureSpec = (
     CountSpec | SumSpec | MeanSpec | VarianceSpec | StdSpec | MinSpec | MaxSpec | FirstSpec | LastSpec | LastNSpec
     | DecayedSumSpec | ApproxDistinctSpec | QuantileSpec | HistogramSpec | SinceSpec | AgeSpec | GapSpec
-    | RowValueSpec
+    | RatioSpec | SkewSpec | KurtosisSpec | CorrelationSpec | TrendSpec | DecayedMeanSpec | RowValueSpec
 )  # fmt: skip

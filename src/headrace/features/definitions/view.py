@@ -167,7 +167,7 @@ class FeatureView:
     def _check_roles(self) -> None:
         """Refuse a column that only some of the sources have, or that is of another kind in some of them."""
         derived = [expression.tree for expression in self.derived.values()]
-        of_features = [tree for feature in self._features for tree in (*feature.values, *feature.filters)]
+        of_features = [tree for feature in self._features for tree in feature.trees]
         trees = [*derived, *of_features, None if self.where is None else self.where.tree]
         for name in sorted(set().union(*(columns(tree) for tree in trees if tree is not None)) - self.derived.keys()):
             known = {role.kinds[name] for role in self.spec.sources if name in role.kinds}
@@ -211,22 +211,25 @@ class FeatureView:
         if refused and self.spec.takes_back:
             each = ", ".join(f"{feature.name!r} is a {feature.aggregate}" for feature in refused)
             message = (
-                f"view {self.name!r}: a role takes rows back, and {each}: only count, sum, mean, variance, std and "
-                "histogram can; write a view of its own for the others"
+                f"view {self.name!r}: a role takes rows back, and {each}: only count, sum, mean, variance, std, "
+                "histogram and ratio can; write a view of its own for the others"
             )
             raise DefinitionError(message)
 
     def _check_feature(self, feature: FeatureSpec, kinds: Mapping[str, str]) -> None:
-        with naming(f"view {self.name!r}: feature {feature.name!r}"):
-            found = kind(feature.value, kinds) if feature.value is not None else "int"
-        takes = _TAKES.get(feature.aggregate, NUMBER_KINDS)
-        if found not in takes and not is_decimal(found):
-            column = None if feature.value is None else plain_column(feature.value)
-            where = f"view {self.name!r}: feature {feature.name!r}" + (f" of {column!r}" if column else "")
-            message = f"{where} is a {feature.aggregate} of {found}; it takes {takes} and decimals"
-            raise DefinitionError(message)
-        if feature.where is not None:
-            self._check_filter(f"feature {feature.name!r}: where", feature.where, kinds)
+        place = f"feature {feature.name!r}"
+        for part in feature.measured:
+            takes = _TAKES.get(part.aggregate, NUMBER_KINDS)
+            for value in part.values:
+                with naming(f"view {self.name!r}: {place}"):
+                    found = kind(value, kinds) if value is not None else "int"
+                if found not in takes and not is_decimal(found):
+                    column = None if value is None else plain_column(value)
+                    where = f"view {self.name!r}: {place}" + (f" of {column!r}" if column else "")
+                    message = f"{where} is a {part.aggregate} of {found}; it takes {takes} and decimals"
+                    raise DefinitionError(message)
+            if part.where is not None:
+                self._check_filter(f"{place}: where", part.where, kinds)
 
     def _check_filter(self, place: str, tree: ExpressionTree, kinds: Mapping[str, str]) -> None:
         with naming(f"view {self.name!r}: {place}"):

@@ -161,7 +161,7 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
     @cached_property
     def measured_fields(self) -> list[str]:
         """The fields, or columns of roles, that the view's expressions read, sorted."""
-        trees = [self.where, *(tree for feature in self.features for tree in (*feature.values, *feature.filters))]
+        trees = [self.where, *(tree for feature in self.features for tree in feature.trees)]
         return sorted({name for tree in trees if tree is not None for name in columns(self.inlined(tree))})
 
     @cached_property

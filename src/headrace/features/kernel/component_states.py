@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headrace.features.kernel.recency import TwoNewestState
+from headrace.features.kernel.shape import CovarianceState, DecayedMeanState, PowersState, TrendState
 from headrace.features.kernel.states import (
     FOREVER,
     NEVER,
@@ -31,6 +32,11 @@ _STATES: dict[str, Callable[[Component], State]] = {
     "row_value": lambda c: NewestRowState(c.dtype, latest=True),
     "moments": lambda _: MomentsState(),
     "decayed": lambda c: DecayedState(c.argument),
+    "skew": lambda _: PowersState(3),
+    "kurtosis": lambda _: PowersState(4),
+    "correlation": lambda _: CovarianceState(),
+    "trend": lambda _: TrendState(),
+    "decayed_mean": lambda c: DecayedMeanState(c.argument),
     "two_newest": lambda _: TwoNewestState(),
 }
 

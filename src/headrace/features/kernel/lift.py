@@ -46,17 +46,28 @@ def _measures(component: Component, value: pl.Expr, there: pl.Expr) -> list[pl.E
     """What the row has of the value."""
     columns = state_of(component).columns
     measured = _measured(component, value, columns[-1][1])
+    if component.op in {"add", "min", "max"}:
+        return [measured]
+    time = _where(there, "__time", columns[1 if component.op == "trend" else 0][1])
+    number = there.fill_null(value=False).cast(pl.Int64)
     match component.op:
         case "first" | "last":
-            return [_where(there, "__time", columns[0][1]), _where(there, "__row_offset", 0), measured]
+            found = [time, _where(there, "__row_offset", 0), measured]
         case "row_value":
-            has_value = there.fill_null(value=False).cast(pl.Int64)
-            return [pl.col("__time"), pl.col("__row_offset").cast(pl.Int64), has_value, measured]
-        case "moments":
-            return [there.fill_null(value=False).cast(pl.Int64), measured, pl.lit(0.0)]
+            found = [pl.col("__time"), pl.col("__row_offset").cast(pl.Int64), number, measured]
         case "decayed":
-            return [_where(there, "__time", columns[0][1]), measured]
-    return [measured]
+            found = [time, measured]
+        case "decayed_mean":
+            found = [time, measured, number.cast(pl.Float64)]
+        case "trend":
+            found = [number, time, pl.lit(0.0), measured]
+        case "correlation":
+            other = to_polars(component.other)
+            both = (there & other.is_not_null()).fill_null(value=False).cast(pl.Int64)
+            found = [both, measured, other.cast(pl.Float64).fill_null(0.0)]
+        case _:  # moments of one value
+            found = [number, measured]
+    return found + [pl.lit(0.0)] * (len(columns) - len(found))
 
 
 def column_itself(component: Component, frame: pl.DataFrame) -> np.ndarray | int | None:

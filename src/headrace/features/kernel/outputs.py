@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headrace.features.definitions.decimals import places_of
 from headrace.features.definitions.expression_kinds import is_decimal
-from headrace.features.definitions.feature_spec import (
-    AgeSpec,
-    ApproxDistinctSpec,
-    CountSpec,
-    DecayedSumSpec,
-    GapSpec,
-    HistogramSpec,
-    LastNSpec,
-    MaxSpec,
-    MeanSpec,
-    MinSpec,
-    QuantileSpec,
-    SinceSpec,
-    StdSpec,
-    SumSpec,
-    VarianceSpec,
-)
+from headrace.features.definitions.feature_spec import DecayedSumSpec, GapSpec, StdSpec, TrendSpec, VarianceSpec
 from headrace.features.definitions.spec import result_kind
+from headrace.features.kernel.feature_parts import TypedValue, parts_of
 from headrace.features.kernel.recency import gap_last, gap_mean, since
-from headrace.features.kernel.sketches import MILLION
+from headrace.features.kernel.shape import correlation, decayed_mean, kurtosis, ratio, skew, trend
 from headrace.features.kernel.states import FOREVER, NEVER, Component, DecayedState, StateColumns, Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from headrace.features.definitions.expression_tree import ExpressionTree
     from headrace.features.definitions.feature_spec import FeatureSpec
 
-_DTYPES = {"int": "<i8", "bool": "<i8", "float": "<f8", "datetime": "<i8", "str": "text"}
 _IN_TILES_AS_NUMBERS = {"bool": "bool", "datetime": "datetime64[us]", "date": "datetime64[D]"}
 EXACT_OF_DECIMALS = frozenset(
     {"count", "sum", "mean", "min", "max", "first", "last", "last_n", "row_value", "approx_distinct"}
 )
 """The aggregates that take a decimal as the number of its units. The others take it as a double."""
 _LARGEST_EXACT = 2**53
-_IN_TOLERANCE = frozenset({"sum", "mean", "variance", "std", "decayed_sum"})
+_IN_TOLERANCE = frozenset({
+    "sum", "mean", "variance", "std", "decayed_sum", "decayed_mean", "ratio", "skew", "kurtosis", "correlation",
+    "trend",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,24 +50,12 @@ class OutputColumn:
     half_life_us: int = 0
     places: int | None = None
     of_sums: bool = False
+    per_us: int = 0
 
     @property
     def exact(self) -> bool:
         """True if two answers at the same V and t are equal to the bit, False if they are equal within a tolerance."""
         return self.kind not in _IN_TOLERANCE
-
-
-@dataclass(frozen=True)
-class TypedValue:
-    """The value of a feature over the stream's fields, its kind, and whether it may be null.
-
-    ``takes_back``: rows of the view may take earlier ones back, so that every state is a sum.
-    """
-
-    value: ExpressionTree
-    kind: str
-    nullable: bool
-    takes_back: bool = False
 
 
 def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Component], int]) -> list[OutputColumn]:
@@ -100,80 +73,10 @@ def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Co
             half_life_us,
             places,
             shape.takes_back and isinstance(feature, VarianceSpec | StdSpec),
+            feature.per_us if isinstance(feature, TrendSpec) else 0,
         )
-        for name, part in zip(feature.columns, _parts(feature, shape), strict=True)
+        for name, part in zip(feature.columns, parts_of(feature, shape), strict=True)
     ]
-
-
-class _Part(NamedTuple):
-    """One column of a feature: which item it is, and the components that it is computed from."""
-
-    item: int
-    components: Sequence[Component]
-
-
-def _parts(feature: FeatureSpec, shape: TypedValue) -> Sequence[_Part]:
-    count = Component("count", "add", "<i8", shape.value if shape.nullable else None, feature.where)
-    own = Component("value", feature.aggregate, _DTYPES.get(shape.kind, "<i8"), shape.value, feature.where)
-    match feature:
-        case LastNSpec(n=n):
-            return [_Part(item, [replace(own, op="newest", argument=n)]) for item in range(n)]
-        case QuantileSpec(bits=bits):
-            buckets = replace(own, op="buckets", dtype="<f8", argument=bits)
-            return [_Part(round(q * MILLION), [buckets]) for q in feature.quantiles]
-        case HistogramSpec(edges=edges):
-            bounds = itertools.pairwise([None, *edges, None])
-            return [
-                _Part(bucket, [Component("count", "add", "<i8", own.value, own.where, low, high)])
-                for bucket, (low, high) in enumerate(bounds)
-            ]
-    if shape.takes_back and isinstance(feature, VarianceSpec | StdSpec):
-        return [_Part(0, [count, replace(own, op="add", dtype="<f8"), _squares(own, shape.kind)])]
-    if isinstance(feature, SinceSpec | AgeSpec | GapSpec):
-        return [_Part(0, _times(feature, count))]
-    return [_Part(0, _components(feature, own, count, shape.kind))]
-
-
-def _times(feature: SinceSpec | AgeSpec | GapSpec, count: Component) -> Sequence[Component]:
-    """The components of a feature of the times of the rows that ``count`` counts."""
-    newest, first = (replace(count, measure="time", op=op) for op in ("max", "min"))
-    match feature:
-        case SinceSpec():
-            return [newest]
-        case AgeSpec():
-            return [first]
-        case GapSpec(of="last"):
-            return [replace(newest, op="two_newest")]
-    return [newest, first, count]
-
-
-def _components(feature: FeatureSpec, own: Component, count: Component, kind: str) -> Sequence[Component]:
-    """The components of a feature that has one column."""
-    match feature:
-        case CountSpec():
-            read = [count]
-        case SumSpec():
-            read = [replace(own, op="add")]
-            read += [replace(own, op="add", dtype="<f8")] if is_decimal(kind) else []
-        case MeanSpec():
-            read = [replace(own, op="add", dtype="<f8"), count]
-        case MinSpec() | MaxSpec():
-            read = [own, count]
-        case VarianceSpec() | StdSpec():
-            read = [replace(own, op="moments", dtype="<f8")]
-        case DecayedSumSpec(half_life_us=half_life_us):
-            read = [replace(own, op="decayed", dtype="<f8", argument=half_life_us)]
-        case ApproxDistinctSpec(precision=precision):
-            read = [replace(own, op="registers", argument=precision)]
-        case _:  # the first and the last value
-            read = [own]
-    return read
-
-
-def _squares(own: Component, kind: str) -> Component:
-    """The sum of the squares of a value. The square of a bool is the bool."""
-    double = ["div", own.value, ["lit", 1.0]]
-    return replace(own, op="add", dtype="<f8", value=own.value if kind == "bool" else ["mul", double, double])
 
 
 def finish(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> Values:
@@ -275,6 +178,12 @@ _FINISH: dict[str, Callable[[OutputColumn, StateColumns, np.ndarray], Values]] =
     "decayed_sum": _decayed,
     "since": lambda _, columns, at_us: since(columns, at_us),
     "age": lambda _, columns, at_us: since(columns, at_us),
+    "ratio": lambda _, columns, __: ratio(columns),
+    "skew": lambda _, columns, __: skew(columns),
+    "kurtosis": lambda _, columns, __: kurtosis(columns),
+    "correlation": lambda _, columns, __: correlation(columns),
+    "trend": lambda output, columns, _: trend(columns, output.per_us),
+    "decayed_mean": lambda _, columns, __: decayed_mean(columns),
     "gap_mean": lambda _, columns, __: gap_mean(columns),
     "gap_last": lambda _, columns, __: gap_last(columns),
 }

@@ -43,6 +43,7 @@ class Component:
     low: float | None = None
     high: float | None = None
     argument: int = 0
+    other: ExpressionTree = None
 
 
 class State(Protocol):

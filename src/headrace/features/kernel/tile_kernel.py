@@ -17,8 +17,9 @@ import numpy as np
 from headrace.features.definitions.decimals import places_of
 from headrace.features.definitions.expression_kinds import is_decimal, kind, nullable
 from headrace.features.kernel.component_states import state_of
+from headrace.features.kernel.feature_parts import TypedValue
 from headrace.features.kernel.field import FieldLayout
-from headrace.features.kernel.outputs import EXACT_OF_DECIMALS, OutputColumn, TypedValue, compile_feature, finish, typed
+from headrace.features.kernel.outputs import EXACT_OF_DECIMALS, OutputColumn, compile_feature, finish, typed
 from headrace.features.kernel.sketched_tiles import SketchedTiles, entries_of, join, references, sketched
 from headrace.features.kernel.sketches import Sketch, sketch_of
 from headrace.features.kernel.states import NEVER, State, UfuncState, Values
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from headrace.features.definitions.expression_tree import ExpressionTree
     from headrace.features.definitions.feature_spec import FeatureSpec
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.kernel.states import Component
@@ -78,7 +80,11 @@ class TileKernel:
         return self.components.index(component)
 
     def _shape(self, feature: FeatureSpec) -> TypedValue:
-        value = self.spec.inlined(feature.value)
+        first, *others = (self._typed(feature, tree) for part in feature.measured for tree in part.values)
+        return replace(first, others=tuple(others))
+
+    def _typed(self, feature: FeatureSpec, tree: ExpressionTree) -> TypedValue:
+        value = self.spec.inlined(tree)
         takes_back = self.spec.takes_back
         if value is None:
             return TypedValue(value, "int", nullable=False, takes_back=takes_back)

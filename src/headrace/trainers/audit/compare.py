@@ -283,7 +283,7 @@ def _forgive(
     for name, bound in within.items():
         power = 2 if name.removeprefix(f"{spec.name}__") in squared else 1
         one, other = (frame[name].filter(chosen).cast(pl.Float64).to_numpy() ** power for frame in (recomputed, values))
-        is_near = np.abs(one - other) <= bound  # never for a missing value, which is NaN
+        is_near = (np.abs(one - other) <= bound) | np.isinf(bound)  # else never for a missing value, which is NaN
         still = differ[name].to_numpy().copy()
         still[rows] &= ~is_near
         differ[name] = pl.Series(name, still)

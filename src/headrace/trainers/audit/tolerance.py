@@ -6,7 +6,7 @@ everything else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from headrace.features.definitions.feature_spec import (
 )
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.view_history import PointInTimeQueries
+from headrace.trainers.audit.shape_bounds import TOLERANCE, shape_bound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import AnyFeatureSpec, FeatureSpec
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.offline.feature_history import FeatureHistory
-
-TOLERANCE = 1e-9
 
 
 def bounding_spec(spec: ViewSpec) -> ViewSpec | None:
@@ -52,12 +51,16 @@ def bounding_spec(spec: ViewSpec) -> ViewSpec | None:
 
 def is_bounded(spec: ViewSpec, feature: FeatureSpec) -> bool:
     """Return whether a feature is a sum of doubles, or made of one."""
-    if isinstance(feature, MeanSpec | VarianceSpec | StdSpec | DecayedSumSpec):
+    if shape_bound(feature) is not None or isinstance(feature, MeanSpec | VarianceSpec | StdSpec | DecayedSumSpec):
         return True
     return isinstance(feature, SumSpec) and spec.kind_of(feature.value) == "float"
 
 
 def _parts(spec: ViewSpec, feature: FeatureSpec) -> list[AnyFeatureSpec]:
+    of_shape = shape_bound(feature)
+    if of_shape is not None:
+        named = of_shape.parts(spec, feature).items()
+        return [cast("AnyFeatureSpec", msgspec.structs.replace(p, name=f"{feature.name}_{name}")) for name, p in named]
     value = Expression(feature.value)
     rows = CountSpec(name=f"{feature.name}_rows", value=feature.value, where=feature.where)
     kind = spec.kind_of(feature.value)
@@ -107,6 +110,11 @@ def tolerances(
 
 
 def _bound(feature: FeatureSpec, window: str, found: Mapping[str, np.ndarray]) -> np.ndarray:
+    of_shape = shape_bound(feature)
+    if of_shape is not None:
+        begin, end = f"{feature.name}_", f"_{window}"
+        own = {n[len(begin) : -len(end)]: v for n, v in found.items() if n.startswith(begin) and n.endswith(end)}
+        return of_shape.bound(feature, own)
     nothing = np.zeros(1)
     up, down, squares, rows = (
         found.get(f"{feature.name}_{part}_{window}", nothing) for part in ("up", "down", "squares", "rows")
