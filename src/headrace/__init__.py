@@ -21,6 +21,7 @@ from headrace.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
+    from headrace.app.preview.preview import Preview, preview
     from headrace.app.project.project import Project, load_project
     from headrace.app.project.settings import Settings
     from headrace.app.project.settings_sources import load_settings
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "headrace.app.local.services": ("LocalServices",),
+    "headrace.app.preview.preview": ("Preview", "preview"),
     "headrace.app.project.project": ("Project", "load_project"),
     "headrace.app.project.settings": ("Settings",),
     "headrace.app.project.settings_sources": ("load_settings",),
@@ -162,12 +164,12 @@ __all__ = [
     "FeatureService", "FeatureVectors", "FeatureView", "First", "Floors", "Gap", "Gate", "HeadraceError", "Histogram",
     "Json", "JsonSchema", "Kurtosis", "Label", "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min",
     "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber", "NoModelError", "Places", "Predicted",
-    "Predictor", "Project", "Protobuf", "Quantile", "Ratio", "Role", "Run", "Settings", "Since", "Skew", "Sliding",
-    "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText", "TrainingSet", "TransientError", "Trend",
-    "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect",
+    "Predictor", "Preview", "Project", "Protobuf", "Quantile", "Ratio", "Role", "Run", "Settings", "Since", "Skew",
+    "Sliding", "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText", "TrainingSet", "TransientError",
+    "Trend", "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect",
     "consecutive", "drift", "expected_cost", "field", "haversine", "hysteresis", "load_project", "load_settings",
-    "max_of", "min_of", "now", "own_metric", "performance", "rebuild", "schedule", "training_set", "volume", "when",
-    "within_block",
+    "max_of", "min_of", "now", "own_metric", "performance", "preview", "rebuild", "schedule", "training_set", "volume",
+    "when", "within_block",
 ]  # fmt: skip
 
 

@@ -225,8 +225,8 @@ class _Judging:
         for name, dtype in columns.schema.items():
             if isinstance(dtype, pl.Datetime) and dtype.time_zone is None and self._zone is None:
                 raise DefinitionError(
-                    f"the column {name!r} of the rows of {self._stream.topic!r} has times without a zone: say "
-                    "which with zone='UTC', or another one"
+                    f"the column {name!r} of the rows of {self._stream.topic!r} has times without a zone: give the "
+                    "zone, such as UTC"
                 )
 
 

@@ -82,8 +82,8 @@ def fold(
     (20.0, 'present')
     """
     views = [what] if isinstance(what, FeatureView) else list(what.views)
-    streams = _streams(views)
-    given = _by_stream(streams, rows)
+    streams = streams_of(views)
+    given = with_streams(streams, rows)
     judged = [
         judged_rows(stream, own, number, available_at=available_at, zone=zone)
         for number, (stream, own) in enumerate(given)
@@ -161,12 +161,13 @@ class MemoryFold:
             part.applied(write)
 
 
-def _streams(views: Sequence[FeatureView]) -> list[Stream]:
+def streams_of(views: Sequence[FeatureView]) -> list[Stream]:
+    """Return the streams of some views, each once."""
     by_topic = {stream.topic: stream for view in views for stream in view.streams}
     return list(by_topic.values())
 
 
-def _by_stream(streams: Sequence[Stream], rows: GivenRows) -> list[tuple[Stream, GivenRows]]:
+def with_streams(streams: Sequence[Stream], rows: GivenRows) -> list[tuple[Stream, GivenRows]]:
     """Return the rows of each stream. Raises DefinitionError if it is not clear of which stream a row is."""
     topics = [stream.topic for stream in streams]
     if isinstance(rows, Mapping):
