@@ -41,6 +41,14 @@ class Preview:
     """Features over time, as :func:`headrace.preview` returns them. A notebook shows a chart and a table of it.
 
     ``found`` has the values; its entities and times are those of the preview.
+
+    >>> from datetime import UTC, datetime
+    >>> import headrace
+    >>> from features.views import at_airport
+    >>> flight = {"flight_id": 1, "carrier": "B6", "origin": "JFK", "dest": "LAX", "delay_minutes": 7.0}
+    >>> seen = headrace.preview(at_airport, [{**flight, "departed_at": datetime(2013, 1, 1, tzinfo=UTC)}])
+    >>> seen.columns[0], seen.svg()[:4]
+    ('airport__departures_1h', '<svg')
     """
 
     name: str
@@ -151,10 +159,10 @@ def preview(
     >>> from datetime import UTC, datetime
     >>> import headrace
     >>> import polars as pl
-    >>> from features.views import airport
+    >>> from features.views import at_airport
     >>> flight = {"flight_id": 1, "carrier": "B6", "origin": "JFK", "dest": "LAX", "delay_minutes": 7.0}
     >>> rows = pl.DataFrame([{**flight, "departed_at": datetime(2013, 1, 1, hour, tzinfo=UTC)} for hour in (5, 6, 9)])
-    >>> seen = headrace.preview(airport, rows, every="1h")
+    >>> seen = headrace.preview(at_airport, rows, every="1h")
     >>> seen.to_polars()["airport__departures_3h"].to_list()
     [1, 2, 2, 1, 1]
     """
