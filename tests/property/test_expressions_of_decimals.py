@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from headrace import Count, Entity, Event, FeatureView, LastN, Lifetime, Max, Mean, Min, Places, Stream, Sum
 from headrace.features.definitions.decimals import lowered
 from headrace.features.definitions.expression_kinds import kind
+from headrace.features.definitions.expression_tree import trees_of
 from headrace.features.kernel.expression_numpy import to_numpy
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.features.kernel.masked_column import column
@@ -110,12 +111,16 @@ number_leaf = (
     )
     | (st.integers(-3, 3) | numbers).map(lambda value: ["lit", value])
 )
+condition_leaf = st.tuples(st.just("is_null"), decimal_leaf).map(tree_of)
 number = st.recursive(
     number_leaf,
     lambda inner: (
         st.tuples(st.sampled_from(["add", "sub", "mul", "div", "fill_null"]), inner, inner).map(tree_of)
         | st.tuples(st.sampled_from(["add", "sub", "fill_null"]), decimal_leaf, decimal_leaf).map(tree_of)
-        | st.tuples(st.just("neg"), inner).map(tree_of)
+        | st.tuples(st.sampled_from(["neg", "abs"]), inner).map(tree_of)
+        | st.tuples(st.sampled_from(["min_of", "max_of"]), decimal_leaf, decimal_leaf | inner).map(tree_of)
+        | st.tuples(st.just("when"), condition_leaf, decimal_leaf, decimal_leaf | inner).map(tree_of)
+        | st.tuples(st.just("cast"), decimal_leaf, st.just("float")).map(tree_of)
     ),
     max_leaves=4,
 )
@@ -154,20 +159,28 @@ def plain(tree: Any, row: dict[str, Any]) -> Any:  # noqa: C901, PLR0911, PLR091
     if name == "is_in":
         value = plain(arms[0], row)
         return None if value is None else double(value, arms[0]) in arms[1]
+    arms = trees_of(tree)
     values = [plain(arm, row) for arm in arms]
     if name in {"and", "or"}:
         return kleene(name, values)
     if name == "is_null":
         return values[0] is None
+    if name == "when":
+        arms, values = arms[1:], values[1:]
     kinds = {kind(arm, KINDS) for arm in arms}
-    exact = name in {"eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "neg", "fill_null"} and len(kinds) == 1
+    exact = name in EXACT and len(kinds) == 1
     if not exact:
         values = [double(value, arm) for value, arm in zip(values, arms, strict=True)]
     if name == "fill_null":
         filled = values[1] if values[0] is None else values[0]
         return float(filled) if kind(tree, KINDS) == "float" and filled is not None else filled
+    if name == "when":
+        chosen = values[0] if plain(tree[1], row) else values[1]
+        return float(chosen) if kind(tree, KINDS) == "float" and chosen is not None else chosen
     if None in values:
         return None
+    if name in {"abs", "min_of", "max_of", "cast"}:
+        return corner(name, values, tree)
     if name == "not":
         return not values[0]
     if name in {"year", "month", "day"}:
@@ -183,6 +196,19 @@ def plain(tree: Any, row: dict[str, Any]) -> Any:  # noqa: C901, PLR0911, PLR091
         units = (int(result.scaleb(places(tree))) + 2**63) % 2**64 - 2**63
         return Decimal(units).scaleb(-places(tree))
     return None if isinstance(result, float) and not math.isfinite(result) else result
+
+
+EXACT = {*OPERATORS, "fill_null", "abs", "min_of", "max_of", "when"} - {"mul"}
+
+
+def corner(name: str, values: list[Any], tree: Any) -> Any:
+    if name == "cast":
+        return values[0]
+    if name == "abs":
+        found = abs(values[0])
+        return None if isinstance(found, int) and found == 2**63 else found
+    found = (min if name == "min_of" else max)(values)
+    return float(found) if kind(tree, KINDS) == "float" else found
 
 
 def places(tree: Any) -> int:

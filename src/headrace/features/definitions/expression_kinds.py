@@ -54,7 +54,9 @@ def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
         found = [kind(arms[0], kinds), *sorted({_literal_kind(member) for member in arms[1]})]
     else:
         found = [kind(arm, kinds) for arm in trees_of(tree)]
-    result = _RULES[operator](found, tree) if operator in _RULES else None
+    if operator not in _RULES:
+        raise DefinitionError(f"{operator!r} in {tree!r} is no step of this version: upgrade headrace")
+    result = _RULES[operator](found, tree)
     if result is None:
         hint = ": write a.seconds_since(b)" if operator == "sub" and "datetime" in found else ""
         takes = f"; it takes {_TAKES[operator]}" if operator in _TAKES else ""

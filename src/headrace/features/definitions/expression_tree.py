@@ -139,7 +139,7 @@ def check(tree: ExpressionTree) -> None:
     """Raise DefinitionError unless ``tree`` is well formed. It is called for specs that came over a wire."""
     if not isinstance(tree, list) or not tree or not isinstance(tree[0], str) or not _is_well_formed(tree):
         known = sorted({"col", "lit", *_TREES})
-        message = f"{tree!r} is not an expression of this version; it knows {known}"
+        message = f"{tree!r} is not an expression of this version; it knows {known}: upgrade headrace"
         raise DefinitionError(message)
     for arm in trees_of(tree):
         check(arm)
