@@ -79,14 +79,18 @@ class Availability:
         if self.field is not None:
             found = column_of(fields, self.field).to_physical().fill_null(NO_CLOCK).to_numpy()
             return np.where(found == NO_CLOCK, NO_CLOCK, found + self.delay_us)
-        column = self._of_lines(piece.lines) if piece.columns is None else self._of_column(piece.columns)
+        column = self._of_lines(piece.lines) if piece.columns is None else self._of_column(piece)
         broken = np.full(len(piece.broken), NO_CLOCK)
         return np.concatenate([column.fill_null(NO_CLOCK).to_numpy(), broken])
 
-    def _of_column(self, columns: pl.DataFrame) -> pl.Series:
-        name = str(self.column)
+    def _of_column(self, piece: FilePiece) -> pl.Series:
+        name, columns = str(self.column), pl.DataFrame() if piece.columns is None else piece.columns
+        if name in piece.others:
+            message = f"--available-at {name}: the column is {piece.others[name].type}; it has to be a time with a zone"
+            raise SettingsError(message)
         if name not in columns.columns:
-            raise SettingsError(f"--available-at {name}: the files have no such column; they have {columns.columns}")
+            names = [*columns.columns, *piece.others]
+            raise SettingsError(f"--available-at {name}: the files have no such column; they have {names}")
         column = columns.get_column(name)
         if column.dtype == pl.String:
             column = column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)

@@ -15,9 +15,10 @@ import polars as pl
 from headrace.bus.codec import column_type
 from headrace.bus.wire import Epoch, TimeText
 from headrace.errors import SettingsError
+from headrace.streams.imports.wire_rows import FIRST_YEAR_MS, LAST_YEAR_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from headrace.bus.event import Event, Field
     from headrace.streams.imports.wire_rows import WireRows
@@ -40,12 +41,19 @@ class ColumnFields:
             info.name: info.default for info in msgspec.structs.fields(event) if info.default is not msgspec.NODEFAULT
         }
 
-    def fields(self, frame: pl.DataFrame, *, is_text: bool) -> tuple[pl.DataFrame, pl.Series] | None:
-        """Return the fields of rows, and which rows are surely right. None if a column is not of its field's kind."""
+    def fields(
+        self, frame: pl.DataFrame, others: Collection[str] = (), *, is_text: bool
+    ) -> tuple[pl.DataFrame, pl.Series] | None:
+        """Return the fields of rows, and which rows are surely right. None if a column is not of its field's kind.
+
+        ``others`` are the names of columns that the frame does not have, as they are of no such kind.
+        """
         found: list[pl.Expr] = []
         right: list[pl.Expr] = []
         for field in self._wire.fields:
-            column = self._wire.column(field, frame.columns)
+            column = self._wire.column(field, [*frame.columns, *others])
+            if column in others:
+                return None
             if column is None:
                 found.append(self._absent(field))
                 continue
@@ -119,7 +127,12 @@ def _time(field: Field, dtype: pl.DataType, column: pl.Expr, zone: str | None) -
         zoned = (
             column if dtype.time_zone else column.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
         )
-        return zoned.dt.convert_time_zone("UTC").cast(_UTC)
+        return _near(zoned.dt.convert_time_zone("UTC").cast(_UTC))
     if dtype == pl.String and not isinstance(field.form, (Epoch, TimeText)):
-        return column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+        return _near(column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False))
     return None
+
+
+def _near(time: pl.Expr) -> pl.Expr:
+    """Return null for a time that no datetime holds: its row is read like a record, and rejected."""
+    return pl.when(time.to_physical().is_between(FIRST_YEAR_MS * 1_000, LAST_YEAR_MS * 1_000)).then(time)

@@ -6,7 +6,8 @@ The same file always gives the same pieces, so a piece that an earlier attempt h
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -14,9 +15,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from headrace.errors import SettingsError
+from headrace.streams.imports.arrow_values import flat, value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy as np
 
     from headrace.streams.imports.source_file import SourceFile
 
@@ -29,11 +33,13 @@ class FilePiece:
     """Some rows of a file: ``columns``, or ``lines`` of JSON.
 
     ``read``: the bytes of the file that were read with it. ``is_text``: every column is text, as CSV has it.
+    ``others`` are columns that Polars may not be able to read, such as nested ones: ``columns`` does not have them.
     ``broken`` are lines of CSV that have another number of columns, and ``broken_at`` their numbers: the header is 1.
     """
 
     read: int
     columns: pl.DataFrame | None = None
+    others: Mapping[str, pa.Array] = field(default_factory=dict)
     lines: Sequence[bytes] = ()
     is_text: bool = False
     broken: Sequence[bytes] = field(default=())
@@ -44,6 +50,14 @@ class FilePiece:
         """The number of rows."""
         return len(self.broken) + (len(self.lines) if self.columns is None else self.columns.height)
 
+    def other_values(self, rows: np.ndarray | None = None) -> dict[str, Callable[[int], Any]]:
+        """Return by name what returns the value of a row of each of the ``others``. ``rows``: the chosen rows alone."""
+        return {name: partial(_value, column, rows) for name, column in self.others.items()}
+
+
+def _value(column: pa.Array, rows: np.ndarray | None, place: int) -> Any:
+    return value_of(column[place if rows is None else int(rows[place])])
+
 
 def pieces(file: SourceFile, wanted: Sequence[str]) -> Iterator[FilePiece]:
     """Yield the rows of a file in order, with the ``wanted`` columns that it has.
@@ -53,7 +67,7 @@ def pieces(file: SourceFile, wanted: Sequence[str]) -> Iterator[FilePiece]:
     read = {"parquet": _parquet, "csv": _csv, "jsonl": _lines}[file.form]
     try:
         yield from read(file, wanted)
-    except (pa.ArrowException, EOFError) as error:
+    except (pa.ArrowException, pl.exceptions.PolarsError, EOFError) as error:
         raise SettingsError(f"{file.name} is no {file.form} file, or is damaged: {error}") from error
 
 
@@ -86,15 +100,13 @@ def _parquet(file: SourceFile, wanted: Sequence[str]) -> Iterator[FilePiece]:
         there = [name for name in parquet.schema_arrow.names if name in wanted]
         a_row = file.size / max(parquet.metadata.num_rows, 1)
         for batch in parquet.iter_batches(PIECE_ROWS, columns=there):
-            frame = pl.DataFrame(_readable(pa.table(batch))) if there else pl.DataFrame(height=batch.num_rows)
+            columns = {name: batch.column(name) for name in there}
+            read = {name: flat(column) for name, column in columns.items()}
+            plain = {name: column for name, column in read.items() if column is not None}
+            frame = pl.DataFrame(pa.table(plain)) if plain else pl.DataFrame(height=batch.num_rows)
             constants = [pl.lit(value).alias(name) for name, value in file.constants if name in wanted]
-            yield FilePiece(int(a_row * batch.num_rows), frame.with_columns(constants))
-
-
-def _readable(table: pa.Table) -> pa.Table:
-    """Return a table with texts for decimals of 256 bits, which Polars does not have."""
-    kinds = [pa.field(each.name, pa.string()) if pa.types.is_decimal256(each.type) else each for each in table.schema]
-    return table.cast(pa.schema(kinds))
+            others = {name: column for name, column in columns.items() if name not in plain}
+            yield FilePiece(int(a_row * batch.num_rows), frame.with_columns(constants), others=others)
 
 
 def _csv(file: SourceFile, wanted: Sequence[str]) -> Iterator[FilePiece]:

@@ -92,7 +92,9 @@ class ImportJudge:
         if piece.columns is None:
             return piece.lines, *self._judge.fields(piece.lines)
         values = _Lazy(self._wire, piece)
-        quick = self._columns.fields(piece.columns, is_text=piece.is_text) if self._columns.is_possible else None
+        quick = None
+        if self._columns.is_possible:
+            quick = self._columns.fields(piece.columns, piece.others, is_text=piece.is_text)
         if quick is None:
             fields, errors = self._judge.fields(values.lines())
         else:
@@ -128,7 +130,7 @@ class _Lazy(Sequence[bytes]):
         columns = self._piece.columns
         assert columns is not None  # noqa: S101 - only tables have lazy rows
         chosen = columns if rows is None else columns[rows]
-        return self._wire.lines(chosen, is_text=self._piece.is_text)
+        return self._wire.lines(chosen, self._piece.other_values(rows), is_text=self._piece.is_text)
 
     def __len__(self) -> int:
         return self._piece.height

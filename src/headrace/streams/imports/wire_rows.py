@@ -16,12 +16,14 @@ import polars as pl
 from headrace.base.zones import time_zone
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from headrace.bus.event import Event, Field
 
-_FIRST_YEAR_MS, _LAST_YEAR_MS = -62_135_510_400_000, 253_402_214_400_000
+FIRST_YEAR_MS, LAST_YEAR_MS = -62_135_510_400_000, 253_402_214_400_000
 """A day after the first time of a datetime, and a day before the last: also in another zone they are datetimes."""
+_ENTRY = ["key", "value"]
+"""What Arrow calls the parts of an entry of a map."""
 _TRUTHS = {"true": True, "false": False}
 
 
@@ -53,16 +55,24 @@ class WireRows:
         """Return the last name of a field in JSON."""
         return self._written[field.name]
 
-    def lines(self, frame: pl.DataFrame, *, is_text: bool) -> list[bytes]:
-        """Return each row as a record. A column that the frame lacks is null, if the field may be null."""
-        columns = [(field, self.column(field, frame.columns)) for field in self.fields]
+    def lines(
+        self, frame: pl.DataFrame, others: Mapping[str, Callable[[int], Any]] | None = None, *, is_text: bool
+    ) -> list[bytes]:
+        """Return each row as a record. A column that there is not is null, if the field may be null.
+
+        ``others``: what returns the value of a row of each column that the frame does not have.
+        """
+        others = others or {}
+        columns = [(field, self.column(field, [*frame.columns, *others])) for field in self.fields]
         absent = {field.name: None for field, column in columns if column is None and field.nullable}
         named = [(field, column) for field, column in columns if column is not None]
         frame, far = _far_times(frame)
-        return [
-            msgspec.json.encode(self._record(row | far.get(place, {}), named, absent, is_text=is_text))
-            for place, row in enumerate(frame.iter_rows(named=True))
-        ]
+        rows = frame.iter_rows(named=True) if frame.width else iter([{}] * frame.height)
+        found = []
+        for place, row in enumerate(rows):
+            whole = {**row, **far.get(place, {}), **{name: value(place) for name, value in others.items()}}
+            found.append(msgspec.json.encode(self._record(whole, named, absent, is_text=is_text)))
+        return found
 
     def _record(
         self,
@@ -92,7 +102,7 @@ class WireRows:
         if field.many:
             return [self._one(field, item, is_text=False) for item in value] if isinstance(value, list) else value
         if field.keyed:
-            return dict(tuple(each.values()) for each in value) if isinstance(value, list) else value
+            return _keyed(value) if isinstance(value, list) else value
         return self._one(field, value, is_text=is_text)
 
     def _one(self, field: Field, value: Any, *, is_text: bool) -> Any:
@@ -130,6 +140,14 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} is no value of JSON")
 
 
+def _keyed(entries: list[Any]) -> Any:
+    """Return a dict of the entries of a map. What is no map stays as it is: its record is rejected."""
+    if all(isinstance(each, dict) and [*each] == _ENTRY for each in entries):
+        pairs = [tuple(each.values()) for each in entries]
+        return dict(pairs) if all(isinstance(key, str | int) for key, _ in pairs) else entries
+    return entries
+
+
 def _names(event: type[Event]) -> dict[str, str]:
     """Return the last name in JSON of each field of an event type."""
     infos = msgspec.structs.fields(event)
@@ -139,7 +157,7 @@ def _names(event: type[Event]) -> dict[str, str]:
 def near_times(column: pl.Series) -> pl.Series:
     """Return for each time of a column whether it is one that a datetime holds, also in another zone, or null."""
     times = column.dt.cast_time_unit("ms").to_physical()
-    return times.is_between(_FIRST_YEAR_MS, _LAST_YEAR_MS).fill_null(value=True)
+    return times.is_between(FIRST_YEAR_MS, LAST_YEAR_MS).fill_null(value=True)
 
 
 def _far_times(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[int, dict[str, str]]]:

@@ -81,7 +81,7 @@ class FileRows:
         for piece in pieces(file, list(dict.fromkeys(wanted))):
             broken |= {*piece.broken_at}
             assert piece.columns is not None  # noqa: S101 - only lines of JSON have none
-            for content in self._wire.lines(piece.columns, is_text=piece.is_text):
+            for content in self._wire.lines(piece.columns, piece.other_values(), is_text=piece.is_text):
                 yield next(numbers), content, ""
             for number, content in zip(piece.broken_at, piece.broken, strict=True):
                 yield number, content, OTHER_COLUMNS
