@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Sum,
         Variance,
     )
+    from headrace.features.definitions.categories import CountBy, SumBy
     from headrace.features.definitions.entity import Entity
     from headrace.features.definitions.expression import col
     from headrace.features.definitions.functions import haversine, max_of, min_of, now, when
@@ -116,6 +117,7 @@ _MODULES = {
         "ApproxDistinct", "Count", "DecayedSum", "First", "Histogram", "Last", "LastN", "Max", "Mean", "Min",
         "Quantile", "Std", "Sum", "Variance",
     ),
+    "headrace.features.definitions.categories": ("CountBy", "SumBy"),
     "headrace.features.definitions.functions": ("haversine", "max_of", "min_of", "now", "when"),
     "headrace.features.definitions.entity": ("Entity",),
     "headrace.features.definitions.expression": ("col",),
@@ -160,16 +162,16 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 
 __all__ = [
     "Age", "ApproxDistinct", "AsyncFeatureClient", "Avro", "Calendar", "CloudEvents", "Connection", "Correlation",
-    "Count", "Debezium", "DecayedMean", "DecayedSum", "Entity", "Epoch", "Event", "EventProducer", "FeatureClient",
-    "FeatureService", "FeatureVectors", "FeatureView", "First", "Floors", "Gap", "Gate", "HeadraceError", "Histogram",
-    "Json", "JsonSchema", "Kurtosis", "Label", "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min",
-    "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber", "NoModelError", "Places", "Predicted",
-    "Predictor", "Preview", "Project", "Protobuf", "Quantile", "Ratio", "Role", "Run", "Settings", "Since", "Skew",
-    "Sliding", "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText", "TrainingSet", "TransientError",
-    "Trend", "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect",
-    "consecutive", "drift", "expected_cost", "field", "haversine", "hysteresis", "load_project", "load_settings",
-    "max_of", "min_of", "now", "own_metric", "performance", "preview", "rebuild", "schedule", "training_set", "volume",
-    "when", "within_block",
+    "Count", "CountBy", "Debezium", "DecayedMean", "DecayedSum", "Entity", "Epoch", "Event", "EventProducer",
+    "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView", "First", "Floors", "Gap", "Gate",
+    "HeadraceError", "Histogram", "Json", "JsonSchema", "Kurtosis", "Label", "Last", "LastN", "Lifetime",
+    "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber",
+    "NoModelError", "Places", "Predicted", "Predictor", "Preview", "Project", "Protobuf", "Quantile", "Ratio", "Role",
+    "Run", "Settings", "Since", "Skew", "Sliding", "Status", "Std", "Stream", "Sum", "SumBy", "Table", "TerminalError",
+    "TimeText", "TrainingSet", "TransientError", "Trend", "Tumbling", "UnavailableError", "Variance", "after", "all_of",
+    "any_of", "at_least", "col", "connect", "consecutive", "drift", "expected_cost", "field", "haversine", "hysteresis",
+    "load_project", "load_settings", "max_of", "min_of", "now", "own_metric", "performance", "preview", "rebuild",
+    "schedule", "training_set", "volume", "when", "within_block",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from headrace.base.times import utc_datetime
 from headrace.bus.event import encode
 from headrace.bus.source_partition import NO_CLOCK, RecordPlace
 from headrace.features.definitions.aggregates import Count, Histogram, Mean, Sum
+from headrace.features.definitions.categories import CountBy, SumBy
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.shape import Ratio
@@ -50,6 +51,8 @@ view = FeatureView(
         "pieces": Sum("pieces", where=col("cash")),
         "mean": Mean("each"),
         "sizes": Histogram("amount", [0.0, 5.0]),
+        "by_pieces": CountBy("pieces", of=[0, 2], where=col("cash")),
+        "paid_by": SumBy("amount", by="pieces", of=[1]),
         "share_cash": Ratio(Count(where=col("cash")), Count()),
         "share_paid": Ratio(Sum("pieces", where=col("cash")), Count("amount")),
     },

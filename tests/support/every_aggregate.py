@@ -25,6 +25,7 @@ from headrace.features.definitions.aggregates import (
     Sum,
     Variance,
 )
+from headrace.features.definitions.categories import CountBy, SumBy
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.recency import Age, Gap, Since
@@ -120,6 +121,10 @@ view = FeatureView(
         "slope_cash": Trend("pieces", per="1m", where=col("cash")),
         "moving": DecayedMean("amount", "20m"),
         "moving_pieces": DecayedMean("pieces", "1s", where=col("cash")),
+        "by_buyer": CountBy("buyer", of={"ann": "ann", "nobody": ""}),
+        "by_pieces": CountBy("pieces", of=[1, 3], where=col("cash")),
+        "paid_by": SumBy("amount", by="buyer", of=["ann"]),
+        "pieces_by": SumBy("pieces", by="pieces", of=[0, 2], where=col("cash")),
         "pieces_at": Quantile("pieces", [0.1, 0.75, 0.999], error=0.05),
     },
 )

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from headrace.features.definitions.feature_spec import (
     AgeSpec,
     CorrelationSpec,
+    CountBySpec,
     DecayedMeanSpec,
     GapSpec,
     KurtosisSpec,
     RatioSpec,
     SinceSpec,
     SkewSpec,
+    SumBySpec,
     TrendSpec,
 )
 
@@ -131,10 +133,29 @@ def _decayed_mean(feature: DecayedMeanSpec, rows: list[Counted], _: int) -> list
     return [(total / math.fsum(weights), _RELATIVE * max(abs(row[3]) for row in rows))]
 
 
+def _category(feature: CountBySpec | SumBySpec, value: Any) -> int:
+    """The place of a value's column; the last one is that of the others."""
+    return feature.of.index(value) if value in feature.of else len(feature.of)
+
+
+def _count_by(feature: CountBySpec, rows: list[Counted], _: int) -> list[Answer]:
+    places = [_category(feature, row[3]) for row in rows]
+    return [(places.count(place), 0.0) for place in range(len(feature.of) + 1)]
+
+
+def _sum_by(feature: SumBySpec, rows: list[Counted], _: int) -> list[Answer]:
+    found: list[list[float]] = [[] for _ in range(len(feature.of) + 1)]
+    for row in rows:
+        found[_category(feature, row[3][1])].append(row[3][0])
+    return [(math.fsum(values), _RELATIVE * math.fsum(map(abs, values))) for values in found]
+
+
 ANSWERS: dict[type, Callable[[Any, list[Counted], int], list[Answer]]] = {
     SinceSpec: _since,
     AgeSpec: _age,
     GapSpec: _gap,
+    CountBySpec: _count_by,
+    SumBySpec: _sum_by,
     RatioSpec: _ratio,
     SkewSpec: _skew,
     KurtosisSpec: _kurtosis,

@@ -25,7 +25,7 @@ TABLE = [
     for line in PAGE.partition("| aggregate |")[2].partition("\n\n")[0].splitlines()[2:]
 ]
 ROWS = [(code, cells) for cells in TABLE for code in re.findall(r"`(\w+\([^`]*\))`", cells[0])]
-GIVEN = {"x": "x", "y": "y", "n": 3, "half_life": "1h", "q": 0.5, "edges": [0.0, 1.0]}
+GIVEN = {"x": "x", "y": "y", "k": "k", "n": 3, "half_life": "1h", "q": 0.5, "edges": [0.0, 1.0]}
 
 
 class Seen(Event):
@@ -33,6 +33,7 @@ class Seen(Event):
     at: datetime
     x: float | None
     y: float | None
+    k: str | None
 
 
 def compiled(code: str) -> TileKernel:
@@ -62,4 +63,6 @@ def test_the_table_of_the_page_is_right_about_no_rows_errors_and_bytes(code: str
     assert [output.exact for output in of.outputs] == [error != "≈"] * len(of.outputs)
     if size[0].isdigit():
         each = int(re.match(r"\d+", size)[0])  # type: ignore[index]
-        assert of.layout.stored.itemsize - 8 == each * (3 if "a bucket" in size and "+" not in size else 1)
+        assert of.layout.stored.itemsize - 8 == each * (
+            3 if ("a bucket" in size or "a category" in size) and "+" not in size else 1
+        )

@@ -69,8 +69,8 @@ def _check_sums(model: str, views: Sequence[FeatureView]) -> None:
     ]
     if kept:
         message = (
-            f"model {model!r}: own_event='excluded' is not possible with {kept}: only count, sum, mean, histogram and "
-            "ratio can leave one event out; use own_event='included', or other features"
+            f"model {model!r}: own_event='excluded' is not possible with {kept}: only count, sum, mean, histogram, "
+            "ratio, count_by and sum_by can leave one event out; use own_event='included', or other features"
         )
         raise DefinitionError(message)
 

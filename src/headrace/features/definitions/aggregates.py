@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from headrace.base.times import duration_us
 from headrace.errors import DefinitionError, naming
+from headrace.features.definitions.categories import CountBy, SumBy
 from headrace.features.definitions.feature_spec import (
     ApproxDistinctSpec,
     CountSpec,
@@ -317,4 +318,5 @@ class Histogram:
 Aggregate = (
     Count | Sum | Mean | Variance | Std | Min | Max | First | Last | LastN | DecayedSum | ApproxDistinct | Quantile
     | Histogram | Since | Age | Gap | Ratio | Skew | Kurtosis | Correlation | Trend | DecayedMean
+    | CountBy | SumBy
 )  # fmt: skip

@@ -215,6 +215,57 @@ class DecayedMeanSpec(FeatureSpec, frozen=True, kw_only=True, tag="decayed_mean"
     half_life_us: int
 
 
+class ByCategorySpec(FeatureSpec, frozen=True, kw_only=True):
+    """A feature with a column for each of the categories ``of``, called ``names``, and one for all others."""
+
+    of: tuple[str | int, ...]
+    names: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names: ``<name>_<category>`` for each, and ``<name>_other``."""
+        return [f"{self.name}_{name}" for name in (*self.names, "other")]
+
+    def filters_of(self, category: ExpressionTree) -> list[ExpressionTree]:
+        """Return the filter of each column; ``category`` is the expression that tells the category of a row."""
+        each: list[ExpressionTree] = [["eq", category, ["lit", one]] for one in self.of]
+        each.append(["not", ["is_in", category, list(self.of)]])
+        return each if self.where is None else [["and", self.where, one] for one in each]
+
+
+class CountBySpec(ByCategorySpec, frozen=True, kw_only=True, tag="count_by"):
+    """The number of rows in each category of the value."""
+
+    @property
+    def plain(self) -> list[CountSpec]:
+        """The features that its columns are."""
+        filters = zip(self.columns, self.filters_of(self.value), strict=True)
+        return [CountSpec(name=name, value=None, where=where) for name, where in filters]
+
+
+class SumBySpec(ByCategorySpec, frozen=True, kw_only=True, tag="sum_by"):
+    """The sum of the value in each category of ``by``."""
+
+    by: ExpressionTree
+
+    @property
+    def measured(self) -> Sequence[FeatureSpec]:
+        """The sum, and the categories."""
+        categories = CountBySpec(value=self.by, where=None, of=self.of, names=self.names)
+        return [SumSpec(value=self.value, where=self.where), categories]
+
+    @property
+    def values(self) -> Sequence[ExpressionTree]:
+        """The value and its category."""
+        return [self.value, self.by]
+
+    @property
+    def plain(self) -> list[SumSpec]:
+        """The features that its columns are."""
+        filters = zip(self.columns, self.filters_of(self.by), strict=True)
+        return [SumSpec(name=name, value=self.value, where=where) for name, where in filters]
+
+
 class RowValueSpec(OfAnyKind, frozen=True, tag="row_value"):
     """The value in the newest row of a table's key; null while ``where`` is not true on that row."""
 
@@ -226,7 +277,7 @@ class RowValueSpec(OfAnyKind, frozen=True, tag="row_value"):
 OwnEventRule = Literal["included", "excluded"]
 """The rule for a request's own event in views that are made from the stream of the requests."""
 
-SUMS_OF_RECORDS = (CountSpec, SumSpec, MeanSpec, HistogramSpec, RatioSpec)
+SUMS_OF_RECORDS = (CountSpec, SumSpec, MeanSpec, HistogramSpec, RatioSpec, CountBySpec, SumBySpec)
 """The features from whose tiles one record can be taken out again: each record has added its own part to them."""
 
 TAKEN_BACK = (*SUMS_OF_RECORDS, VarianceSpec, StdSpec)
@@ -235,5 +286,6 @@ TAKEN_BACK = (*SUMS_OF_RECORDS, VarianceSpec, StdSpec)
 AnyFeatureSpec = (
     CountSpec | SumSpec | MeanSpec | VarianceSpec | StdSpec | MinSpec | MaxSpec | FirstSpec | LastSpec | LastNSpec
     | DecayedSumSpec | ApproxDistinctSpec | QuantileSpec | HistogramSpec | SinceSpec | AgeSpec | GapSpec
-    | RatioSpec | SkewSpec | KurtosisSpec | CorrelationSpec | TrendSpec | DecayedMeanSpec | RowValueSpec
+    | RatioSpec | SkewSpec | KurtosisSpec | CorrelationSpec | TrendSpec | DecayedMeanSpec | CountBySpec | SumBySpec
+    | RowValueSpec
 )  # fmt: skip

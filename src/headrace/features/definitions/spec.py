@@ -58,10 +58,10 @@ def checked_name(what: str, name: object) -> None:
 
 def result_kind(aggregate: str, of: str) -> str:
     """Return the kind of an aggregate's columns over values of the kind ``of``: a number's, str, datetime or date."""
-    if aggregate in {"count", "histogram", "approx_distinct"}:
+    if aggregate in {"count", "count_by", "histogram", "approx_distinct"}:
         return "int"
     if of.startswith("decimal("):
         return "float"
     if aggregate in {"first", "last", "last_n", "row_value"}:
         return of
-    return "int" if aggregate in {"sum", "min", "max"} and of != "float" else "float"
+    return "int" if aggregate in {"sum", "sum_by", "min", "max"} and of != "float" else "float"

@@ -20,7 +20,7 @@ from headrace.features.definitions.entity import KEY_KINDS, Entity
 from headrace.features.definitions.expression import Expression
 from headrace.features.definitions.expression_kinds import is_decimal, kind
 from headrace.features.definitions.expression_tree import ExpressionTree, columns, plain_column
-from headrace.features.definitions.feature_spec import TAKEN_BACK, OfAnyKind, OtherKind, RowValueSpec
+from headrace.features.definitions.feature_spec import TAKEN_BACK, CountBySpec, OfAnyKind, OtherKind, RowValueSpec
 from headrace.features.definitions.role import Role, roles_of
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name
@@ -39,6 +39,7 @@ _ANYTHING = [*NUMBER_KINDS, "date", "datetime", "str"]
 _OR_ROWS = [*_ANYTHING, "null"]
 _TAKES = {
     **dict.fromkeys(["count", "since", "age", "gap"], _OR_ROWS),
+    "count_by": ["int", "str"],
     **dict.fromkeys(["approx_distinct", "first", "last", "last_n"], _ANYTHING),
 }
 
@@ -212,7 +213,7 @@ class FeatureView:
             each = ", ".join(f"{feature.name!r} is a {feature.aggregate}" for feature in refused)
             message = (
                 f"view {self.name!r}: a role takes rows back, and {each}: only count, sum, mean, variance, std, "
-                "histogram and ratio can; write a view of its own for the others"
+                "histogram, ratio, count_by and sum_by can; write a view of its own for the others"
             )
             raise DefinitionError(message)
 
@@ -228,6 +229,9 @@ class FeatureView:
                     where = f"view {self.name!r}: {place}" + (f" of {column!r}" if column else "")
                     message = f"{where} is a {part.aggregate} of {found}; it takes {takes} and decimals"
                     raise DefinitionError(message)
+                if isinstance(part, CountBySpec):
+                    with naming(f"view {self.name!r}: {place}"):
+                        kind(["is_in", value, list(part.of)], kinds)
             if part.where is not None:
                 self._check_filter(f"{place}: where", part.where, kinds)
 

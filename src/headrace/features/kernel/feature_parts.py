@@ -11,6 +11,7 @@ from headrace.features.definitions.feature_spec import (
     AgeSpec,
     ApproxDistinctSpec,
     CorrelationSpec,
+    CountBySpec,
     CountSpec,
     DecayedMeanSpec,
     DecayedSumSpec,
@@ -27,6 +28,7 @@ from headrace.features.definitions.feature_spec import (
     SinceSpec,
     SkewSpec,
     StdSpec,
+    SumBySpec,
     SumSpec,
     TrendSpec,
     VarianceSpec,
@@ -87,8 +89,15 @@ def parts_of(feature: FeatureSpec, shape: TypedValue) -> Sequence[FeaturePart]:
                 FeaturePart(bucket, [Component("count", "add", "<i8", own.value, own.where, low, high)])
                 for bucket, (low, high) in enumerate(bounds)
             ]
+        case CountBySpec() | SumBySpec():
+            return [part for plain in feature.plain for part in parts_of(plain, _uncounted(plain, shape))]
     of_type = _COMPONENTS.get(type(feature))
     return [FeaturePart(0, [own] if of_type is None else of_type(feature, shape, own))]
+
+
+def _uncounted(plain: CountSpec | SumSpec, shape: TypedValue) -> TypedValue:
+    """The value that a feature of one category measures: a count measures none, as its filter is null for no value."""
+    return replace(shape, value=None, nullable=False) if isinstance(plain, CountSpec) else shape
 
 
 def _sum(_: SumSpec, shape: TypedValue, own: Component) -> list[Component]:

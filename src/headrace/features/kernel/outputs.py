@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import FeatureSpec
 
 _IN_TILES_AS_NUMBERS = {"bool": "bool", "datetime": "datetime64[us]", "date": "datetime64[D]"}
-EXACT_OF_DECIMALS = frozenset(
-    {"count", "sum", "mean", "min", "max", "first", "last", "last_n", "row_value", "approx_distinct"}
-)
+EXACT_OF_DECIMALS = frozenset({
+    "count", "count_by", "sum", "sum_by", "mean", "min", "max", "first", "last", "last_n", "row_value",
+    "approx_distinct",
+})  # fmt: skip
 """The aggregates that take a decimal as the number of its units. The others take it as a double."""
 _LARGEST_EXACT = 2**53
 _IN_TOLERANCE = frozenset({
@@ -58,6 +59,13 @@ class OutputColumn:
         return self.kind not in _IN_TOLERANCE
 
 
+def _kind(feature: FeatureSpec) -> str:
+    """The word for how a feature's columns are finished."""
+    if isinstance(feature, GapSpec):
+        return f"gap_{feature.of}"
+    return {"count_by": "count", "sum_by": "sum"}.get(feature.aggregate, feature.aggregate)
+
+
 def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Component], int]) -> list[OutputColumn]:
     """Return the output columns of one feature; ``index`` gives the place of each component that they read."""
     half_life_us = feature.half_life_us if isinstance(feature, DecayedSumSpec) else 0
@@ -66,7 +74,7 @@ def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Co
     return [
         OutputColumn(
             name,
-            f"gap_{feature.of}" if isinstance(feature, GapSpec) else feature.aggregate,
+            _kind(feature),
             result,
             tuple(map(index, part.components)),
             part.item,

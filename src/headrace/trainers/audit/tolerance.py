@@ -18,6 +18,7 @@ from headrace.features.definitions.feature_spec import (
     DecayedSumSpec,
     MeanSpec,
     StdSpec,
+    SumBySpec,
     SumSpec,
     VarianceSpec,
 )
@@ -45,8 +46,15 @@ def bounding_spec(spec: ViewSpec) -> ViewSpec | None:
     if spec.roles is not UNSET:  # a row that takes another one back adds to the magnitudes as well
         roles = tuple(msgspec.structs.replace(role, takes_back=UNSET) for role in spec.roles)
         spec = msgspec.structs.replace(spec, roles=roles)
-    features = [part for feature in spec.features if is_bounded(spec, feature) for part in _parts(spec, feature)]
+    features = [part for feature in _plain(spec) if is_bounded(spec, feature) for part in _parts(spec, feature)]
     return msgspec.structs.replace(spec, name=f"{spec.name}_bounds", features=tuple(features)) if features else None
+
+
+def _plain(spec: ViewSpec) -> list[FeatureSpec]:
+    """The features of a view, with the sum of each category as one of its own."""
+    return [
+        one for feature in spec.features for one in (feature.plain if isinstance(feature, SumBySpec) else [feature])
+    ]
 
 
 def is_bounded(spec: ViewSpec, feature: FeatureSpec) -> bool:
@@ -103,7 +111,7 @@ def tolerances(
     }
     return {
         f"{spec.name}__{feature.name}_{window.name}": _bound(feature, window.name, found)
-        for feature in spec.features
+        for feature in _plain(spec)
         if is_bounded(spec, feature)
         for window in spec.windows
     }
