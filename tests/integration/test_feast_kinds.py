@@ -36,7 +36,11 @@ class Payment(Event):
 payments = Stream("payments", Payment, event_time="at")
 cards = FeatureView(
     "card", Entity("card", str), payments, ["1d"],
-    {"merchant": Last("merchant"), "since": First("at"), "due": Last("due"), "merchants": LastN("merchant", 2)},
+    {
+        "merchant": Last("merchant"), "since": First("at"), "due": Last("due"), "merchants": LastN("merchant", 2),
+        "list": LastN("merchant", 3, as_list=True), "dues": LastN("due", 3, as_list=True),
+        "times": LastN("at", 1, as_list=True), "flags": LastN(col("merchant") == "grocery", 2, as_list=True),
+    },
 )  # fmt: skip
 service = FeatureService(
     "payments",
@@ -79,6 +83,10 @@ def test_a_look_up_through_feast_has_texts_and_times(store: Any) -> None:
     assert found["due_1d"] == [midnight(date(2026, 2, 1)), midnight(date(1969, 12, 31)), None]
     assert found["merchants_2_1d"] == ["a bookshop with a long name", None, None]
     assert found["is_same"] == [True, None, None]
+    assert found["list_1d"] == [["grocery", "a bookshop with a long name"], [], []]
+    assert found["times_1d"] == [[ago(5)], [ago(4)], []]
+    assert found["dues_1d"][0] == [midnight(date(2026, 2, 1)), midnight(date(2026, 1, 31))]
+    assert found["flags_1d"] == [[True, False], [], []]
 
 
 def test_a_training_set_through_feast_has_the_texts_of_its_time(store: Any) -> None:
@@ -91,7 +99,12 @@ def test_a_training_set_through_feast_has_the_texts_of_its_time(store: Any) -> N
     assert found["since_1d"].tolist()[:3] == [ago(9), ago(9), ago(4)]
     assert found["due_1d"].tolist()[:2] == [midnight(date(2026, 2, 1)), midnight(date(2026, 1, 31))]
     assert found["is_same"].tolist()[:2] == [True, False]
+    assert [[*each] for each in found["list_1d"]] == [
+        ["grocery", "a bookshop with a long name"], ["a bookshop with a long name"], [], [],
+    ]  # fmt: skip
     schema = job.to_arrow().schema
+    assert schema.field("list_1d").type == pa.list_(pa.string())
+    assert schema.field("dues_1d").type == pa.list_(pa.timestamp("us", "UTC"))
     assert (schema.field("merchant_1d").type, schema.field("since_1d").type) == (
         pa.string(),
         pa.timestamp("us", "UTC"),
@@ -103,14 +116,20 @@ def test_our_own_training_set_has_polars_and_arrows_types(scene: FeastScene) -> 
     made = TrainingSet(SpineRows(service, scene.log, Spine.from_table(spine), "time", epoch_us(NOW) + 60_000_000))
     found = made.to_polars().select(made.feature_columns)
     assert [str(dtype) for dtype in found.dtypes] == [
-        "String", "Datetime(time_unit='us', time_zone='UTC')", "Date", "String", "String", "Boolean",
+        "String", "Datetime(time_unit='us', time_zone='UTC')", "Date", "String", "String", "List(String)",
+        "List(Date)", "List(Datetime(time_unit='us', time_zone='UTC'))", "List(Boolean)", "Boolean",
     ]  # fmt: skip
-    first = ("grocery", ago(9), date(2026, 2, 1), "grocery", "a bookshop with a long name", True)
-    assert found.rows() == [first, (None,) * 6]
+    both = ["grocery", "a bookshop with a long name"]
+    days = [date(2026, 2, 1), date(2026, 1, 31)]
+    first = ("grocery", ago(9), days[0], *both, both, days, [ago(5)], [True, False], True)
+    assert found.rows() == [first, (*[None] * 5, [], [], [], [], None)]
     types = made.to_arrow().select(made.feature_columns).schema.types
     assert [str(each) for each in types] == [
-        "large_string", "timestamp[us, tz=UTC]", "date32[day]", "large_string", "large_string", "bool",
+        "large_string", "timestamp[us, tz=UTC]", "date32[day]", "large_string", "large_string",
+        "large_list<item: large_string>", "large_list<item: date32[day]>", "large_list<item: timestamp[us, tz=UTC]>",
+        "large_list<item: bool>", "bool",
     ]  # fmt: skip
     frame = made.to_pandas()
     assert frame["card__merchant_1d"].tolist() == ["grocery", None]
     assert str(frame["card__since_1d"].dtype) == "datetime64[us, UTC]"
+    assert [[*each] for each in frame["card__list_1d"]] == [both, []]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from headrace.base.times import epoch_us
 from headrace.event_log.columns import log_schema
 from headrace.features.kernel.field import unpack
+from headrace.features.kernel.python_values import python_list
 from headrace.features.kernel.role_rows import with_time
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
-from headrace.features.online.value_columns import python_list
 from headrace.streams.views.folded_view import FoldedView
 from tests.support.every_aggregate import FIELDS, KERNEL, SOURCES, START, build, sales, view, wrong
 from tests.support.example_budget import examples

@@ -162,8 +162,8 @@ def check(view: FeatureView, folder: str, found: FoldedFeatures, at: Sequence[da
     offsets = of.known_at(at_us, 0)
     values = of.values(PointInTimeQueries(keys, at_us, offsets, of.sources))
     outside = of.out_of_range(at_us, offsets)
-    for name, (column, present) in zip(view.spec.columns, values, strict=True):
-        wanted = value_column(name, column, ~present | outside).to_list()
+    for (name, kind), (column, present) in zip(view.spec.column_kinds.items(), values, strict=True):
+        wanted = value_column(name, kind, column, ~present | outside).to_list()
         for mine, other in zip(found.column(name), wanted, strict=True):
             assert mine == other or abs(mine - other) <= 1e-9 * 1_000, name
     for name in CARDS:

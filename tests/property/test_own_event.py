@@ -19,10 +19,10 @@ from headrace.features.definitions.expression import col
 from headrace.features.definitions.shape import Ratio
 from headrace.features.definitions.view import FeatureView
 from headrace.features.definitions.windows import Lifetime
+from headrace.features.kernel.python_values import python_list
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.tile_index import TileIndex
 from headrace.features.online.memory_store import MemoryOnlineStore
-from headrace.features.online.value_columns import python_list
 from headrace.serving.features import FeatureClient
 from headrace.serving.left_out import LeftOutRecords
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge

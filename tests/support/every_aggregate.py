@@ -99,6 +99,10 @@ view = FeatureView(
         "last_at": Last("at", where=col("amount") > 0),
         "first_at": First("at"),
         "newest_at": LastN("at", 2),
+        "list_of_buyers": LastN("buyer", 3, as_list=True),
+        "list_of_amounts": LastN("amount", 3, as_list=True, where=col("cash")),
+        "list_of_cash": LastN("cash", 2, as_list=True),
+        "list_of_times": LastN("at", 2, as_list=True),
         "since": Since(),
         "since_cash": Since("amount", where=col("cash")),
         "age": Age(),
@@ -159,6 +163,8 @@ def same(found: Any, wanted: Any, slack: float = 1e-9) -> bool:
     """Equal, or as near as the law asks."""
     if found is None or wanted is None:
         return found is wanted
+    if isinstance(found, list):
+        return len(found) == len(wanted) and all(map(same, found, wanted))
     if isinstance(found, datetime):  # a naive loop has it in microseconds
         return epoch_us(found) == int(wanted)
     return bool(found == wanted or (not isinstance(found, str) and abs(found - wanted) <= slack))

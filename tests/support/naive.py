@@ -132,8 +132,9 @@ def _aggregate(feature: FeatureSpec, rows: list[Counted], at_us: int) -> list[An
             bounds = itertools.pairwise([-math.inf, *edges, math.inf])
             return [(sum(low <= value < high for value in values), 0.0) for low, high in bounds]
         case LastNSpec(n=n):
-            newest = [*reversed(values), *[None] * n]
-            return [(value, 0.0) for value in newest[:n]]
+            newest = [*reversed(values)][:n]
+            columns = [newest] if feature.as_list is not UNSET else [*newest, *[None] * (n - len(newest))]
+            return [(value, 0.0) for value in columns]
         case QuantileSpec(bits=bits):
             wanted = feature.quantiles
             return [_quantile(sorted(values), Fraction(str(q)), 2.0 ** -(bits + 1)) for q in wanted]

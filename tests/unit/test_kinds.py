@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from decimal import Decimal
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -18,13 +19,18 @@ from headrace import (
     FeatureService,
     FeatureView,
     First,
+    Gate,
+    Label,
     Last,
     LastN,
     Lifetime,
+    Model,
+    Places,
     Role,
     Stream,
     Sum,
     col,
+    volume,
 )
 from headrace.bus.event import encode
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
@@ -32,12 +38,13 @@ from headrace.errors import CodecError, DefinitionError, TerminalError
 from headrace.features.definitions.spec import read_spec, to_document
 from headrace.features.definitions.view_spec import ViewSpec
 from headrace.features.kernel.field import FieldLayout, unpack
+from headrace.features.kernel.python_values import python_list
 from headrace.features.kernel.text_sketch import MOST_TEXT
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
 from headrace.features.online.entity_key import serializer
 from headrace.features.online.memory_store import MemoryOnlineStore
-from headrace.features.online.value_columns import lists_of, python_list
+from headrace.features.online.value_columns import lists_of
 from headrace.models.predictions import ServedVector, logged_values
 from headrace.serving.http.feast_columns import FeastRows
 from headrace.serving.http.messages import response_of
@@ -196,6 +203,75 @@ def test_the_newest_texts_have_a_column_each() -> None:
     rows = log(("a", "first of the texts, long"), ("a", None), ("a", "second"))
     assert of.spec.columns == ["card__newest_1_2d", "card__newest_2_2d", "card__newest_3_2d"]
     assert from_log(of, rows, "a") == ["second", "first of the texts, long", None]
+
+
+def test_the_newest_values_are_one_feature_as_a_list() -> None:
+    of = view(
+        features={
+            "merchants": LastN("merchant", 2, as_list=True), "orders": LastN("order", 9, as_list=True),
+            "due": LastN("due", 1, as_list=True), "times": LastN("at", 2, as_list=True),
+        }
+    )  # fmt: skip
+    rows = log(("a", "first of the texts, long"), ("a", None), ("a", "second"), ("a", "third"), ("b", None))
+    assert [*of.spec.column_kinds.values()] == ["list(str)", "list(int)", "list(date)", "list(datetime)"]
+    found = looked_up(of, rows, "a", "b", "nobody")
+    first = [
+        ["third", "second"], [2**53 + 4, 2**53 + 3, 2**53 + 2, 2**53 + 1], [date(1970, 1, 2)],
+        [START + timedelta(seconds=3), START + timedelta(seconds=2)],
+    ]  # fmt: skip
+    assert found.to_lists() == [
+        first, [[], [2**53 + 5], [date(1970, 1, 3)], [START + timedelta(seconds=4)]], [[], [], [], []],
+    ]  # fmt: skip
+    assert [from_log(of, rows, key) for key in ("a", "b", "nobody")] == found.to_lists()
+    assert found.to_pandas()["card__orders_lifetime"].tolist() == [first[1], [2**53 + 5], []]
+    with pytest.raises(TerminalError, match="use to_pandas"):
+        found.to_numpy()
+    body = msgspec.json.decode(msgspec.json.encode(response_of(found, offsets=False)))
+    assert body["rows"][0][2:] == [["1970-01-02"], ["2026-01-01T00:00:03Z", "2026-01-01T00:00:02Z"]]
+    answer, vectors = found.views[0], FeastRows.of_view(found, found.views[0])
+    columns = [msgspec.structs.asdict(vectors.vector(lists_of(answer.values, place)))["values"] for place in range(4)]
+    assert columns[2] == [[86_400], [172_800], []]
+    assert columns[0] == [["third", "second"], [], []]
+
+
+def test_a_list_keeps_what_the_columns_keep_and_an_older_release_refuses_its_spec() -> None:
+    single, listed = (view(features={"x": LastN("order", 3, as_list=as_list)}) for as_list in (False, True))
+    assert kernel(single.spec).tile == kernel(listed.spec).tile
+    (feature,) = to_document(single.spec)["features"]
+    assert "as_list" not in feature
+    assert to_document(listed.spec)["features"] == [{**feature, "as_list": True}]
+    document = {**to_document(listed.spec), "features": [{**feature, "as_set": True}]}
+    with pytest.raises(DefinitionError, match=r"cannot read: .*unknown field `as_set`.*: upgrade headrace"):
+        read_spec(document, ViewSpec, "the view")
+
+
+def test_a_list_of_decimals_has_doubles_and_its_places() -> None:
+    priced = Stream("priced", Priced, event_time="at")
+    of = FeatureView("card", card, priced, [Lifetime()], {"prices": LastN("price", 2, as_list=True)})
+    rows = log(stream=priced, events=[Priced(card="a", price=Decimal(each), at=START) for each in ("0.10", "2.25")])
+    assert of.spec.column_kinds == {"card__prices_lifetime": "list(float)"}
+    assert looked_up(of, rows, "a").to_lists() == [[[2.25, 0.1]]]
+
+
+def test_a_model_takes_no_lists() -> None:
+    def train(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
+        raise NotImplementedError
+
+    of = view(features={"merchants": LastN("merchant", 2, as_list=True)})
+    with pytest.raises(DefinitionError, match=r"'card__merchants_lifetime'\] are lists.*LastN without as_list"):
+        Model(
+            "fraud", requests=paid, request_key="order", requested_at="at", features=FeatureService("fraud", [of]),
+            label=Label(paid, value=col("order") > 1, on="order", within="1d"), train=train,
+            triggers=volume(labels=100), gate=Gate("auc"),
+        )  # fmt: skip
+
+
+class Priced(Event):
+    """A payment with a price."""
+
+    card: str
+    price: Annotated[Decimal, Places(2)]
+    at: datetime
 
 
 class Sent(Event):

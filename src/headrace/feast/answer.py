@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from datetime import date
-from functools import lru_cache
+from datetime import date, datetime
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
@@ -53,7 +53,7 @@ def fill(response: Any, names: Sequence[str], filled: FilledView) -> None:
 
 def cells(values: Sequence[Any], present: Sequence[bool], kind: str) -> list[bytes]:
     """Return the Values of a column of a tiled view. A missing value is an empty Value."""
-    encode = _ENCODE[kind]
+    encode = _ENCODE[kind] if kind in _ENCODE else partial(_of_list, kind)
     if all(present):
         return [*map(encode, values)]
     return [encode(value) if there else b"" for value, there in zip(values, present, strict=True)]
@@ -101,10 +101,30 @@ def _of_text(value: str) -> bytes:
     return _TEXT + _varint(len(encoded)) + encoded
 
 
+def _in_seconds(value: date) -> int:
+    return epoch_us(value) // MILLION if isinstance(value, datetime) else (value - _FIRST_DATE).days * _DAY_S
+
+
+def _of_list(kind: str, values: Sequence[Any]) -> bytes:
+    """Return a list as a Value of Feast. An empty list is a value too."""
+    name, is_time = _LISTS[kind]
+    cell = Value()
+    own = getattr(cell, name)
+    own.SetInParent()
+    own.val.extend(map(_in_seconds, values) if is_time else values)
+    encoded: bytes = cell.SerializeToString()
+    return encoded
+
+
+_LISTS = {
+    "list(str)": ("string_list_val", False), "list(int)": ("int64_list_val", False),
+    "list(float)": ("double_list_val", False), "list(bool)": ("bool_list_val", False),
+    "list(datetime)": ("unix_timestamp_list_val", True), "list(date)": ("unix_timestamp_list_val", True),
+}  # fmt: skip
 _ENCODE: dict[str, Callable[[Any], bytes]] = {
     "str": _of_text,
-    "datetime": lambda value: _TIME + _varint(epoch_us(value) // MILLION & _UNSIGNED),
-    "date": lambda value: _TIME + _varint((value - _FIRST_DATE).days * _DAY_S & _UNSIGNED),
+    "datetime": lambda value: _TIME + _varint(_in_seconds(value) & _UNSIGNED),
+    "date": lambda value: _TIME + _varint(_in_seconds(value) & _UNSIGNED),
     "float": lambda value: _DOUBLE + _PACK(value),
     "int": lambda value: _INT + _varint(int(value) & _UNSIGNED),
     "bool": lambda value: _BOOL + (b"\x01" if value else b"\x00"),

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 _ROW = "__headrace_row"
 _TIME = pa.timestamp("us", "UTC")
-_ARROW = {
+_SINGLE: dict[str, pa.DataType] = {
     "str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "datetime": _TIME, "date": _TIME,
 }  # fmt: skip
+_ARROW = {**_SINGLE, **{f"list({kind})": pa.list_(of) for kind, of in _SINGLE.items()}}
 
 
 class HeadraceOfflineStoreConfig(DaskOfflineStoreConfig):
@@ -235,7 +236,9 @@ def _of_view(found: pl.DataFrame, source: HeadraceSource) -> dict[str, pa.Array]
 
 def _arrow(column: pl.Series, kind: str) -> pa.Array:
     """Return a column with Feast's type, which has a date as the time of its beginning."""
-    column = column.cast(pl.Datetime("us", "UTC")) if kind == "date" else column
+    if kind in {"date", "list(date)"}:
+        time = pl.Datetime("us", "UTC")
+        column = column.cast(time if kind == "date" else pl.List(time))
     return column.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_ARROW[kind])
 
 

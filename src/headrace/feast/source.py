@@ -23,13 +23,13 @@ FORMAT = 1
 _CLASS = "headrace.feast.source.HeadraceSource"
 """This name is stored in registries, so it is never renamed."""
 _TIME = "timestamp[us, tz=UTC]"
-_ARROW = {
-    "str": "string", "int": "int64", "float": "double", "bool": "bool", "datetime": _TIME, "date": _TIME,
+_SINGLE = {
+    "str": ("string", types.String), "int": ("int64", types.Int64), "float": ("double", types.Float64),
+    "bool": ("bool", types.Bool), "datetime": (_TIME, types.UnixTimestamp), "date": (_TIME, types.UnixTimestamp),
 }  # fmt: skip
-TYPES = {
-    "str": types.String, "int": types.Int64, "float": types.Float64, "bool": types.Bool,
-    "datetime": types.UnixTimestamp, "date": types.UnixTimestamp,
-}  # fmt: skip
+_OF_LISTS = {f"list({kind})": (f"list<item: {name}>", types.Array(of)) for kind, (name, of) in _SINGLE.items()}
+_ARROW = {kind: name for kind, (name, _) in {**_SINGLE, **_OF_LISTS}.items()}
+TYPES = {kind: of for kind, (_, of) in {**_SINGLE, **_OF_LISTS}.items()}
 """Feast's types of join keys and of feature columns, by the kinds in a spec."""
 
 

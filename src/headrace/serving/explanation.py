@@ -10,8 +10,8 @@ import numpy as np
 from headrace.base.times import epoch_us
 from headrace.errors import DefinitionError
 from headrace.features.kernel.field import unpack
+from headrace.features.kernel.python_values import python_list
 from headrace.features.kernel.tile_kernel import TileKernel, kernel
-from headrace.features.online.value_columns import python_list
 from headrace.serving.features import FeatureClient, Status
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import numpy as np
 
 from headrace.base.times import epoch_us
 from headrace.errors import TerminalError
-from headrace.features.online.value_columns import in_expressions, lists_of
+from headrace.features.kernel.python_values import in_expressions
+from headrace.features.online.value_columns import lists_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

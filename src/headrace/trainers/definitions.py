@@ -18,7 +18,14 @@ from headrace.features.definitions.decimals import in_doubles
 from headrace.features.definitions.expression import Expression
 from headrace.features.definitions.expression_kinds import kind
 from headrace.features.definitions.service import FeatureService
-from headrace.trainers.definition_checks import brings, check_is_no_table, check_own_event, described, one_of
+from headrace.trainers.definition_checks import (
+    brings,
+    check_is_no_table,
+    check_no_lists,
+    check_own_event,
+    described,
+    one_of,
+)
 from headrace.trainers.gate_definition import Gate
 from headrace.trainers.label_checks import DeclaredLabel, prediction_task
 from headrace.trainers.metrics.named_metrics import metric_for
@@ -276,6 +283,7 @@ class Model:
             raise DefinitionError(message)
 
     def _check_features(self) -> None:
+        check_no_lists(self.name, self.features.column_kinds)
         for view in self.features.views:
             for key in view.entity.join_keys:
                 if key not in {f.name for f in self.requests.fields}:

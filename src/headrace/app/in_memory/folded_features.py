@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from headrace.errors import TerminalError
+from headrace.features.offline.feature_history import COLUMN_TYPES
 from headrace.serving.feature_vectors import Status
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 AT = "at"
 """The column of times in the tables of a fold."""
-_TYPES: dict[str, Any] = {
-    "int": pl.Int64(), "float": pl.Float64(), "bool": pl.Boolean(), "str": pl.String(),
-    "datetime": pl.Datetime("us", "UTC"), "date": pl.Date(),
-}  # fmt: skip
 _WORST_FIRST = list(Status)
 
 
@@ -134,7 +131,7 @@ class FoldedFeatures:
         """Return one row for each entity and time, with the columns of :meth:`to_dicts`."""
         rows = self.to_dicts()
         names = [*dict.fromkeys(name for entity in self.entities for name in entity), AT, *self.columns]
-        types = {**{name: _TYPES.get(kind) for name, kind in self.kinds.items()}, AT: _TYPES["datetime"]}
+        types = {**{name: COLUMN_TYPES.get(kind) for name, kind in self.kinds.items()}, AT: COLUMN_TYPES["datetime"]}
         return pl.DataFrame([pl.Series(n, [row.get(n) for row in rows], types.get(n), strict=False) for n in names])
 
     def to_pandas(self) -> pd.DataFrame:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from headrace.base.times import duration_us
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.categories import CountBy, SumBy
@@ -160,7 +162,8 @@ class Last(OfValue):
 class LastN:
     """The n newest values, in the order of :class:`Last`.
 
-    Each value has a column, ``<feature>_1`` for the newest. A column is null if there are fewer values.
+    Each value has a column, ``<feature>_1`` for the newest. A column is null if there are fewer values. With
+    ``as_list=True`` there is one column, a list with the newest value first; it is empty if there are no values.
 
     >>> from headrace import LastN
     >>> LastN("amount", n=3).spec.n
@@ -170,6 +173,7 @@ class LastN:
     value: Value
     n: int
     where: Expression | None = None
+    as_list: bool = False
 
     def __post_init__(self) -> None:
         if type(self.n) is not int or not 1 <= self.n <= MOST_LAST:
@@ -179,7 +183,8 @@ class LastN:
     @cached_property
     def spec(self) -> LastNSpec:
         """The aggregate as data, without the name that a view gives it."""
-        return LastNSpec(value=value_tree(self.value), where=where_tree(self.where), n=self.n)
+        spec = LastNSpec(value=value_tree(self.value), where=where_tree(self.where), n=self.n)
+        return msgspec.structs.replace(spec, as_list=True) if self.as_list else spec
 
 
 @dataclass(frozen=True, eq=False)

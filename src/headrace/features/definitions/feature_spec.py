@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from headrace.features.definitions.expression_tree import ExpressionTree
+from headrace.features.definitions.spec import result_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,10 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="aggregat
     def columns(self) -> list[str]:
         """The names of the feature's columns, without the view and the window."""
         return [self.name]
+
+    def result(self, of: str) -> str:
+        """Return the kind of the feature's columns over values of the kind ``of``, such as int or ``list(str)``."""
+        return result_kind(self.aggregate, of)
 
     def windowed_columns(self, windows: Sequence[WindowSpec]) -> list[str]:
         """Return the names of the feature's columns without the view's name: each column once for each window."""
@@ -102,13 +107,21 @@ class LastSpec(OfAnyKind, frozen=True, tag="last"):
 
 
 class LastNSpec(OfAnyKind, frozen=True, kw_only=True, tag="last_n"):
-    """The ``n`` latest values, one column each."""
+    """The ``n`` latest values, one column each; if ``as_list`` is there, one column that is a list of them."""
 
     n: int
+    as_list: Literal[True] | UnsetType = UNSET
+
+    def result(self, of: str) -> str:
+        """Return the kind of the values, or of a list of them."""
+        own = super().result(of)
+        return own if self.as_list is UNSET else f"list({own})"
 
     @property
     def columns(self) -> list[str]:
-        """The columns' names: ``<name>_1`` for the newest value, then ``<name>_2``, and so on."""
+        """The columns' names: ``<name>`` of a list, else ``<name>_1`` of the newest value, ``<name>_2``, and so on."""
+        if self.as_list is not UNSET:
+            return [self.name]
         return [f"{self.name}_{place}" for place in range(1, self.n + 1)]
 
 

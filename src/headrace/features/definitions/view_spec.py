@@ -14,7 +14,7 @@ from headrace.features.definitions.expression_kinds import kind
 from headrace.features.definitions.expression_tree import ExpressionTree, columns, inline
 from headrace.features.definitions.feature_spec import AnyFeatureSpec
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
-from headrace.features.definitions.spec import result_kind, spec_hash
+from headrace.features.definitions.spec import spec_hash
 from headrace.features.definitions.windows import WindowSpec
 
 ViewClock = Literal["wall", "stream"]
@@ -142,12 +142,12 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
 
     @cached_property
     def column_kinds(self) -> dict[str, str]:
-        """The kind of each of the view's columns: int, float, bool, str, datetime or date."""
+        """The kind of each of the view's columns: int, float, bool, str, datetime, date, or such as ``list(str)``."""
         found = {}
         for feature in self.features:
             of = "int" if feature.value is None else self.kind_of(feature.value)
             for column in feature.windowed_columns(self.windows):
-                found[f"{self.name}__{column}"] = result_kind(feature.aggregate, of)
+                found[f"{self.name}__{column}"] = feature.result(of)
         return found
 
     @cached_property

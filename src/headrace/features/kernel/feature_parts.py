@@ -79,7 +79,8 @@ def parts_of(feature: FeatureSpec, shape: TypedValue) -> Sequence[FeaturePart]:
     own = Component("value", feature.aggregate, _DTYPES.get(shape.kind, "<i8"), shape.value, feature.where)
     match feature:
         case LastNSpec(n=n):
-            return [FeaturePart(item, [replace(own, op="newest", argument=n)]) for item in range(n)]
+            columns = len(feature.columns)  # one, if it is a list
+            return [FeaturePart(item, [replace(own, op="newest", argument=n)]) for item in range(columns)]
         case QuantileSpec(bits=bits):
             buckets = replace(own, op="buckets", dtype="<f8", argument=bits)
             return [FeaturePart(round(q * MILLION), [buckets]) for q in feature.quantiles]

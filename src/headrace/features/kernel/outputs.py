@@ -10,7 +10,6 @@ import numpy as np
 from headrace.features.definitions.decimals import places_of
 from headrace.features.definitions.expression_kinds import is_decimal
 from headrace.features.definitions.feature_spec import DecayedSumSpec, GapSpec, StdSpec, TrendSpec, VarianceSpec
-from headrace.features.definitions.spec import result_kind
 from headrace.features.kernel.feature_parts import TypedValue, parts_of
 from headrace.features.kernel.recency import gap_last, gap_mean, since
 from headrace.features.kernel.shape import correlation, decayed_mean, kurtosis, ratio, skew, trend
@@ -45,13 +44,18 @@ class OutputColumn:
 
     feature: str
     kind: str
-    result: str  # int float bool str datetime date
+    result: str  # int float bool str datetime date, or a list of one of these
     components: tuple[int, ...]
     item: int = 0
     half_life_us: int = 0
     places: int | None = None
     of_sums: bool = False
     per_us: int = 0
+
+    @property
+    def is_list(self) -> bool:
+        """True if a value is a list."""
+        return self.result.startswith("list(")
 
     @property
     def exact(self) -> bool:
@@ -69,8 +73,8 @@ def _kind(feature: FeatureSpec) -> str:
 def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Component], int]) -> list[OutputColumn]:
     """Return the output columns of one feature; ``index`` gives the place of each component that they read."""
     half_life_us = feature.half_life_us if isinstance(feature, DecayedSumSpec) else 0
-    result = result_kind(feature.aggregate, shape.kind)
-    places = places_of(shape.kind) if is_decimal(shape.kind) and result == "float" else None
+    result = feature.result(shape.kind)
+    places = places_of(shape.kind) if is_decimal(shape.kind) and result in {"float", "list(float)"} else None
     return [
         OutputColumn(
             name,
@@ -158,7 +162,7 @@ def typed(output: OutputColumn, values: np.ndarray) -> np.ndarray:
     """
     if output.places is not None:
         return _doubles(values, output.places)
-    dtype = _IN_TILES_AS_NUMBERS.get(output.result)
+    dtype = _IN_TILES_AS_NUMBERS.get(output.result.removeprefix("list(").removesuffix(")"))
     return values if dtype is None else values.astype(dtype)
 
 

@@ -41,6 +41,14 @@ class Sketch(Protocol):
         ...
 
 
+class ValueSketch(Sketch, Protocol):
+    """A sketch that keeps values as they are."""
+
+    def newest(self, entries: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return all values, owner after owner, the newest first, and the number of values of each owner."""
+        ...
+
+
 _RANK_BITS = 6
 
 
@@ -169,6 +177,12 @@ class NewestSketch:
         values = np.zeros(len(count), self.kind)
         values[there] = entries["value"][(np.cumsum(count) - 1 - item)[there]]
         return values, there
+
+    def newest(self, entries: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All values of each owner, the newest first."""
+        ends = np.cumsum(count)
+        place = np.arange(len(entries)) - np.repeat(ends - count, count)
+        return entries["value"][np.repeat(ends, count) - 1 - place], count
 
 
 _SKETCHES: dict[str, Callable[[Component], Sketch]] = {

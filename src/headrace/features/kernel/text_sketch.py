@@ -103,21 +103,27 @@ class TextSketch:
 
     def value(self, entries: np.ndarray, count: np.ndarray, item: int) -> Values:
         """The newest text (item 0), the one before it (item 1), and so on."""
-        values, there = np.full(len(count), None, object), np.zeros(len(count), bool)
-        if not len(entries):
-            return values, there
-        owner = np.repeat(np.arange(len(count)), count)
-        _, first, texts = _texts(entries, owner)
+        flat, texts = self.newest(entries, count)
         has = texts > item
-        owners = owner[first][np.cumsum(texts) - 1][has]
-        chosen = first[(np.cumsum(texts) - 1 - item)[has]]
-        size = entries["size"][chosen].astype(np.int64)
-        there[owners] = size != NO_TEXT
-        data = entries["bytes"].tobytes()
-        for place, begin, length in zip(owners.tolist(), (chosen * _PART).tolist(), size.tolist(), strict=True):
-            if length != NO_TEXT:
-                values[place] = data[begin : begin + length].decode()
-        return values, there
+        values = np.full(len(count), None, object)
+        values[has] = flat[(np.cumsum(texts) - texts + item)[has]]
+        return values, np.fromiter((value is not None for value in values), bool, len(values))
+
+    def newest(self, entries: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All texts, owner after owner, the newest first, and how many each owner has. NO_TEXT is None."""
+        texts = np.zeros(len(count), np.int64)
+        if not len(entries):
+            return np.zeros(0, object), texts
+        owner = np.repeat(np.arange(len(count)), count)
+        _, first, number = _texts(entries, owner)
+        texts[np.unique(owner)] = number
+        ends = np.cumsum(number)
+        place = np.arange(len(first)) - np.repeat(ends - number, number)
+        first = first[np.repeat(ends, number) - 1 - place]
+        size, data = entries["size"][first].tolist(), entries["bytes"].tobytes()
+        begins = zip((first * _PART).tolist(), size, strict=True)
+        found = (None if length == NO_TEXT else data[begin : begin + length].decode() for begin, length in begins)
+        return np.fromiter(found, object, len(first)), texts
 
 
 def _texts(entries: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

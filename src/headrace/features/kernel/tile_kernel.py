@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from headrace.features.kernel.component_states import state_of
 from headrace.features.kernel.feature_parts import TypedValue
 from headrace.features.kernel.field import FieldLayout
 from headrace.features.kernel.outputs import EXACT_OF_DECIMALS, OutputColumn, compile_feature, finish, typed
+from headrace.features.kernel.python_values import lists_of_owners
 from headrace.features.kernel.sketched_tiles import SketchedTiles, entries_of, join, references, sketched
 from headrace.features.kernel.sketches import Sketch, sketch_of
 from headrace.features.kernel.states import NEVER, State, UfuncState, Values
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.expression_tree import ExpressionTree
     from headrace.features.definitions.feature_spec import FeatureSpec
     from headrace.features.definitions.view_spec import ViewSpec
+    from headrace.features.kernel.sketches import ValueSketch
     from headrace.features.kernel.states import Component
 
 
@@ -345,6 +347,9 @@ class TileKernel:
         found: Mapping[int, tuple[np.ndarray, np.ndarray]],
     ) -> Values:
         first = output.components[0]
+        if output.is_list:
+            flat, number = cast("ValueSketch", self._sketches[first]).newest(*found[first])
+            return lists_of_owners(typed(output, flat), number), np.ones(len(number), bool)
         if first in found:
             values, there = self._sketches[first].value(*found[first], output.item)
             return typed(output, values), there

@@ -12,7 +12,6 @@ import polars as pl
 from headrace.bus.message import Int64
 from headrace.event_log.query_span import QuerySpan, SpanReader
 from headrace.features.definitions.view_spec import NO_KEY, NO_KEY_VALUE
-from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
 
 if TYPE_CHECKING:
@@ -24,6 +23,12 @@ if TYPE_CHECKING:
     from headrace.features.definitions.view_spec import ViewSpec
 
 _NO_LIMIT = 2**62
+_TYPES: dict[str, pl.DataType] = {
+    "int": pl.Int64(), "float": pl.Float64(), "bool": pl.Boolean(), "str": pl.String(), "date": pl.Date(),
+    "datetime": pl.Datetime("us", "UTC"),
+}  # fmt: skip
+COLUMN_TYPES: dict[str, pl.DataType] = {**_TYPES, **{f"list({kind})": pl.List(of) for kind, of in _TYPES.items()}}
+"""The types of columns of features by their kinds."""
 
 
 def read_offsets(text: str | None) -> dict[str, dict[str, int]] | None:
@@ -164,8 +169,8 @@ class FeatureHistory:
             unknown = history.out_of_range(at_us, offsets) & logged.there
         left_out = None if limits is None or not is_excluded else np.where(limits == _NO_LIMIT, -1, limits)
         queries = PointInTimeQueries(keys, at_us, offsets, history.sources, left_out)
-        for name, (found, present) in zip(kernel(spec).columns, history.values(queries), strict=True):
-            yield value_column(name, found, ~present | unknown)
+        for (name, kind), (found, present) in zip(spec.column_kinds.items(), history.values(queries), strict=True):
+            yield value_column(name, kind, found, ~present | unknown)
 
 
 def _available(history: ViewHistory, at_us: np.ndarray, limits: np.ndarray | None, *, is_excluded: bool) -> np.ndarray:
@@ -188,15 +193,16 @@ def available_features(history: ViewHistory, keys: pl.DataFrame, at_us: np.ndarr
     """Return the columns of one view for each row of ``keys``, from what was available at t minus the view's delay."""
     offsets = history.known_at(at_us, history.kernel.spec.delay_us)
     found = history.values(PointInTimeQueries(keys, at_us, offsets, history.sources))
-    names = history.kernel.columns
-    return pl.DataFrame([value_column(name, each, ~there) for name, (each, there) in zip(names, found, strict=True)])
+    kinds = history.kernel.spec.column_kinds.items()
+    columns = (value_column(*column, each, ~there) for column, (each, there) in zip(kinds, found, strict=True))
+    return pl.DataFrame(list(columns))
 
 
-def value_column(name: str, found: np.ndarray, missing: np.ndarray) -> pl.Series:
-    """Return values of the kernel as a Polars column, null where they are ``missing``."""
+def value_column(name: str, kind: str, found: np.ndarray, missing: np.ndarray) -> pl.Series:
+    """Return values of the kernel as a Polars column of their kind, null where they are ``missing``."""
     if found.dtype == object:
-        texts = [None if no else text for text, no in zip(found.tolist(), missing.tolist(), strict=True)]
-        return pl.Series(name, texts, pl.String)
+        values = [None if no else value for value, no in zip(found.tolist(), missing.tolist(), strict=True)]
+        return pl.Series(name, values, COLUMN_TYPES[kind])
     column = pl.Series(name, found)
     if isinstance(column.dtype, pl.Datetime):
         column = column.dt.replace_time_zone("UTC")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+
+from headrace.features.kernel.python_values import python_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from headrace.features.kernel.states import Values
 
 
-_TIME = np.dtype("M8[us]")
 ColumnLists = tuple[list[Any], list[bool]]
 """A column as Python lists: its values (any value where there is none), and whether each is present."""
 
@@ -103,15 +103,3 @@ def lists_of(columns: Sequence[Values], column: int) -> ColumnLists:
         return columns.lists(column)
     values, present = columns[column]
     return python_list(values), present.tolist()
-
-
-def python_list(values: np.ndarray) -> list[Any]:
-    """Return values as Python has them: a time is a datetime in UTC, a date a date, a text a str."""
-    found: list[Any] = values.tolist()
-    return [time.replace(tzinfo=UTC) for time in found] if values.dtype == _TIME else found
-
-
-def in_expressions(found: Values) -> Values:
-    """Return values as expressions take them: times and dates in microseconds."""
-    values, present = found
-    return (values.astype(_TIME).astype(np.int64), present) if values.dtype.kind == "M" else found

@@ -28,10 +28,13 @@ Texts = Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": {"type"
 """A list of texts that is already JSON."""
 
 
+FeastScalar = int | float | bool | str | None
+
+
 class FeastVector(msgspec.Struct, frozen=True, kw_only=True):
     """One column of the answer: a value, a status and a time for each entity."""
 
-    values: list[int | float | bool | str | None]
+    values: list[FeastScalar | list[FeastScalar]]
     statuses: Texts
     event_timestamps: Texts
 
@@ -58,7 +61,7 @@ class FeastRows:
         """Return one of the columns."""
         found: list[Any]
         found, there = column
-        if found and isinstance(found[there.index(True) if True in there else 0], str | date | None):
+        if found and isinstance(found[there.index(True) if True in there else 0], str | date | list | None):
             found = [_in_seconds(value) for value in found]
         elif not math.isfinite(sum(found)):
             found = [_native(value) for value in found]
@@ -108,7 +111,11 @@ def _repeated(text: str, rows: int) -> Raw:
 
 
 def _in_seconds(value: Any) -> Any:
-    """Return a text as it is, and a time as Feast has it: in whole seconds since the epoch."""
+    """Return a text as it is, and a time as Feast has it: in whole seconds since the epoch; a list item by item."""
+    if isinstance(value, list):
+        return [_in_seconds(item) for item in value]
+    if isinstance(value, float):
+        return _native(value)
     if isinstance(value, datetime):
         return epoch_us(value) // SECOND
     return (value - _FIRST_DATE).days * _DAY_S if isinstance(value, date) else value

@@ -54,12 +54,12 @@ class ViewAnswered(msgspec.Struct, frozen=True, kw_only=True):
 class FeaturesResponse(msgspec.Struct, frozen=True, kw_only=True):
     """Values by row and column, null where there is none. ``at`` is the time t of the values.
 
-    A time is text in RFC 3339, a date text such as ``2026-01-31``.
+    A time is text in RFC 3339, a date text such as ``2026-01-31``. A list is an array.
     """
 
     at: datetime
     columns: list[str]
-    rows: list[list[JsonScalar]]
+    rows: list[list[JsonScalar | list[JsonScalar]]]
     views: list[ViewAnswered]
 
 
