@@ -41,6 +41,7 @@ from headrace.features.kernel.field import FieldLayout, unpack
 from headrace.features.kernel.python_values import python_list
 from headrace.features.kernel.text_sketch import MOST_TEXT
 from headrace.features.kernel.tile_kernel import kernel
+from headrace.features.offline.vector_values import vector_columns
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
 from headrace.features.online.entity_key import serializer
 from headrace.features.online.memory_store import MemoryOnlineStore
@@ -52,7 +53,6 @@ from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
-from headrace.trainers.data.vector_values import vector_columns
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 START_US = 1_767_225_600_000_000

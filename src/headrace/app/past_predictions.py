@@ -18,11 +18,11 @@ from headrace.errors import TerminalError
 from headrace.event_log.columns import ACCEPTED
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.entity_rows import entity_rows
+from headrace.features.offline.vector_values import vector_columns
 from headrace.models.predictions import Prediction, predictions_of
 from headrace.trainers.audit.compare import recomputed
 from headrace.trainers.audit.vector_parts import VectorParts
 from headrace.trainers.data.model_log import ModelLog
-from headrace.trainers.data.vector_values import vector_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

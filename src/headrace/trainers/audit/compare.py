@@ -18,9 +18,9 @@ from headrace.features.kernel.on_demand import NOTHING
 from headrace.features.kernel.on_demand_polars import column_type, on_demand_columns
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.feature_history import OwnRecords
+from headrace.features.offline.vector_values import vector_columns
 from headrace.trainers.audit.own_events import count_own_events, record_places
 from headrace.trainers.audit.tolerance import tolerances
-from headrace.trainers.data.vector_values import vector_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

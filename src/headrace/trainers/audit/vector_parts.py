@@ -23,11 +23,11 @@ from headrace.event_log.logged_offsets import LoggedOffsets
 from headrace.event_log.query_span import QuerySpan
 from headrace.features.kernel.on_demand import on_demand
 from headrace.features.offline.feature_history import FeatureHistory, read_offsets
+from headrace.features.offline.vector_values import TEXTS
 from headrace.models.predictions import vectors_of
 from headrace.trainers.audit.audited_service import AuditedService
 from headrace.trainers.audit.compare import ServedVectorRows
 from headrace.trainers.audit.own_events import OwnEvents
-from headrace.trainers.data.vector_values import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,10 +11,10 @@ import polars as pl
 
 from headrace.features.kernel.on_demand_polars import with_on_demand
 from headrace.features.offline.feature_history import FeatureHistory, OwnRecords
+from headrace.features.offline.vector_values import TEXTS, model_matrix, vector_columns
 from headrace.models.prediction_task import BINARY
 from headrace.trainers.data.label_values import label_values, truths
 from headrace.trainers.data.model_log import ModelLog
-from headrace.trainers.data.vector_values import TEXTS, model_matrix, vector_columns
 from headrace.trainers.metrics.entity_blocks import entity_hashes
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from headrace.features.offline.vector_values import logged_columns
 from headrace.models.predictions import predictions_of, vectors_of
 from headrace.trainers.data.label_values import label_value, prediction_array, prediction_of, truths
 from headrace.trainers.data.labelled_requests import LabelledRequests
 from headrace.trainers.data.request_joins import LABEL, REQUEST, as_of_clock, of_requests
 from headrace.trainers.data.topic_rows import TopicRows
-from headrace.trainers.data.vector_values import logged_columns
 from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, ServedScores
 from headrace.trainers.triggers.waiting_labels import HELD_AFTER_US, WaitingLabels
 
@@ -85,7 +85,7 @@ class ModelLog:
         )
         self._labelled = LabelledRequests(self._requests, self._labels, label)
         own = pl.col("model") == model.name
-        self._values = logged_columns([model], _VALUES) if model.learn_from == "logged" else []
+        self._values = logged_columns([model.features.column_kinds], _VALUES) if model.learn_from == "logged" else []
         served = map(pl.col, [*_VECTOR, *self._values])
         doubtful = is_doubtful(model)
         self._vectors = TopicRows.of_log(

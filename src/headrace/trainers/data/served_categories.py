@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from headrace.trainers.data.vector_values import TEXTS
+from headrace.features.offline.vector_values import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

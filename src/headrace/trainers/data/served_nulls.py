@@ -18,10 +18,10 @@ import pyarrow.dataset as ds
 from headrace.base.times import utc_datetime
 from headrace.errors import NotInLogYetError
 from headrace.event_log.columns import ACCEPTED
+from headrace.features.offline.vector_values import TEXTS, logged_columns
 from headrace.models.predictions import vectors_of
 from headrace.trainers.data.model_log import is_doubtful_vector
 from headrace.trainers.data.served_categories import ServedCategories
-from headrace.trainers.data.vector_values import TEXTS, logged_columns
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ServedNulls:
     def __init__(self, log: ReadableLog, models: Mapping[str, Model]) -> None:
         self._log = log
         self._models = sorted(models)
-        self._columns = logged_columns(models.values(), _COLUMNS)
+        self._columns = logged_columns((model.features.column_kinds for model in models.values()), _COLUMNS)
         self._categories = ServedCategories(models)
         self._topic = vectors_of(log.namespace).topic
         self._counts: dict[_Vectors, dict[int, NDArray[np.int64]]] = defaultdict(dict)

@@ -14,8 +14,8 @@ import polars as pl
 import pyarrow.dataset as ds
 
 from headrace.event_log.by_source import by_source
+from headrace.features.offline.vector_values import logged_columns
 from headrace.models.predictions import vectors_of
-from headrace.trainers.data.vector_values import logged_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ class SharedVectors:
     def __init__(self, log: ReadableLog, models: Mapping[str, Model] | None = None) -> None:
         self._log = log
         self._topic = vectors_of(log.namespace).topic
-        self._columns = logged_columns((models or {}).values(), VECTOR_COLUMNS)
+        self._columns = logged_columns((of.features.column_kinds for of in (models or {}).values()), VECTOR_COLUMNS)
         self._reader = log.reader(self._topic, self._columns)
         self._feeds: dict[str, WeakSet[VectorFeed]] = defaultdict(WeakSet)
         self._first: dict[str, list[pl.DataFrame]] = {}

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from headrace.event_log.columns import ACCEPTED
+from headrace.features.offline.vector_values import model_matrix, no_numbers, vector_columns
 from headrace.models.row_scores import row_scores
 from headrace.trainers.data.model_log import is_doubtful
-from headrace.trainers.data.vector_values import model_matrix, no_numbers, vector_columns
 
 if TYPE_CHECKING:
     import pandas as pd

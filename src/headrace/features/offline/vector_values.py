@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from headrace.features.definitions.spec import NUMBER_KINDS
+from headrace.features.offline.feature_history import COLUMN_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
-    from headrace.trainers.definitions import Model
-
 TEXTS = "texts"
-_TYPES: dict[str, pl.DataType] = {"str": pl.String(), "datetime": pl.Datetime("us", "UTC"), "date": pl.Date()}
 
 
 def no_numbers(kinds: Mapping[str, str]) -> list[str]:
@@ -24,12 +22,12 @@ def no_numbers(kinds: Mapping[str, str]) -> list[str]:
     return [name for name, kind in kinds.items() if kind not in NUMBER_KINDS]
 
 
-def logged_columns(models: Iterable[Model], columns: Sequence[str]) -> list[str]:
-    """Return the columns of the log of vectors to read: the texts too, if a model has features that are no numbers.
+def logged_columns(kinds: Iterable[Mapping[str, str]], columns: Sequence[str]) -> list[str]:
+    """Return the columns of the log of vectors to read: the texts too, if some features are no numbers.
 
-    Before a worker of this release has written to it, a log may lack the column of the texts.
+    ``kinds`` are those of the features of each model. Before a worker of this release has written to it, a log may lack the column of the texts.
     """
-    has_texts = any(no_numbers(model.features.column_kinds) for model in models)
+    has_texts = any(map(no_numbers, kinds))
     return [*columns, TEXTS] if has_texts else [*columns]
 
 
@@ -46,7 +44,7 @@ def vector_columns(
     if not others:
         return numbers
     if texts not in vectors.columns:
-        return numbers.with_columns(pl.lit(None, _TYPES[kinds[name]]).alias(name) for name in others)
+        return numbers.with_columns(pl.lit(None, COLUMN_TYPES[kinds[name]]).alias(name) for name in others)
     found = vectors.select(pl.col(texts).list.to_struct(fields=list(kinds))).unnest(texts)
     return numbers.with_columns(_typed(found.get_column(name), kinds[name]) for name in others)
 
