@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -18,11 +19,13 @@ from redis import Redis
 
 from headrace.app.local.services import LocalServices
 from headrace.bus.kafka_clients import admin
+from headrace.bus.topics import TopicPlan, ensure_topics
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.cursor import is_live
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from tests.support.crash.project import project_scene
 from tests.support.documents import ROOT
+from tests.support.postgres_server import Postgres
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -38,8 +41,23 @@ COMMANDS = {
     "trainer": ["trainer", "--log-level", "warning"],
     "score": ["score", "delay", "--log-level", "warning"],
     "serve": ["serve", "--port", "0", "--log-level", "warning"],
+    "ingest": ["ingest", "--log-level", "warning"],
     "serve-two": ["serve", "--port", "0", "--workers", "2", "--log-level", "warning"],
 }
+
+
+def entries(*more: dict[str, str]) -> str:
+    """Sources of each kind as HEADRACE_INGEST has them, for the project of the repository."""
+    kinds = {"folder": "streams", "webhook": "/weather", "topic": "flights.scheduled"}
+    own = [{"name": kind, "stream": "weather.observed", kind: value} for kind, value in kinds.items()]
+    return json.dumps([*own, *more])
+
+
+def rows(url: str, more: str = "") -> dict[str, str]:
+    """The entry of a database."""
+    query = f"SELECT 'JFK' AS origin, clock_timestamp() AS observed_at {more}"
+    own = {"query": query, "watermark": "observed_at", "key": "origin"}
+    return {"name": "rows", "stream": "weather.observed", "postgres": url} | own
 
 
 class Cast:
@@ -58,6 +76,7 @@ class Cast:
             "HEADRACE_REDIS_URL": self._addresses[1],
             "HEADRACE_DATA_DIR": str(place),
             "HEADRACE_NAMESPACE": f"{state}-{name}",
+            "HEADRACE_WEBHOOK__PORT": "0",
         }
         with (place / "output.log").open("wb") as output:
             self._running[f"{state} {name}"] = subprocess.Popen(
@@ -203,6 +222,8 @@ def test_every_process_ends_in_every_state(tmp_path: Path) -> None:
         stack.callback(silent.close)
         for name in ("worker", "trainer", "score", "serve"):
             silent.start(name, "not-ready")
+        mute_rows = rows(f"postgresql://127.0.0.1:{mute_port}/shop")
+        silent.start("ingest", "not-ready", HEADRACE_INGEST=entries(mute_rows))
         services = stack.enter_context(LocalServices(tmp_path / "services"))
         cast = Cast(tmp_path / "cast", services.bootstrap_servers, services.redis_url)
         stack.callback(cast.close)
@@ -217,6 +238,7 @@ def test_every_process_ends_in_every_state(tmp_path: Path) -> None:
         until(lambda: "flights.scheduled" in client.list_topics(timeout=10).topics, STARTS_S)
         for name in ("trainer", "score", "serve", "serve-two"):
             cast.start(name, "healthy")
+        cast.start("ingest", "healthy", HEADRACE_INGEST=entries(mute_rows))
         cast.start("worker", "disk-away", HEADRACE_EVENT_LOG=str(a_file / "events"))
         cast.start("trainer", "mlflow-away", HEADRACE_REGISTRY_URI=mlflow)
         cast.reach("healthy", services.kafka.port)
@@ -231,10 +253,12 @@ def test_every_process_ends_in_every_state(tmp_path: Path) -> None:
 
         for name in ("worker", "trainer", "score"):
             cast.start(name, "kafka-frozen")
+        cast.start("ingest", "kafka-frozen", HEADRACE_INGEST=entries(mute_rows))
         for name in ("worker", "score", "serve"):
             cast.start(name, "redis-frozen")
         for name in ("worker", "trainer", "score", "serve"):
             cast.start(name, "killed")
+        cast.start("ingest", "killed", HEADRACE_INGEST=entries(mute_rows))
         cast.reach("kafka-frozen", services.kafka.port)
         cast.reach("killed", services.kafka.port)
         with frozen(services.kafka):
@@ -246,6 +270,21 @@ def test_every_process_ends_in_every_state(tmp_path: Path) -> None:
         time.sleep(1.0)
         late |= cast.end("killed")
         assert late == {}
+
+
+def test_an_ingest_ends_while_its_database_computes(services: LocalServices, tmp_path: Path) -> None:
+    with Postgres() as postgres, ExitStack() as stack:
+        cast = Cast(tmp_path, services.bootstrap_servers, services.redis_url)
+        stack.callback(cast.close)
+        ensure_topics(services.bootstrap_servers, [TopicPlan("weather.observed")])
+        slow = rows(postgres.url(), "FROM pg_sleep(600)")
+        cast.start("ingest", "computes", HEADRACE_INGEST=json.dumps([slow]))
+        sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        until(
+            lambda: postgres.sql(sleeping) == [["1"]], 60, (tmp_path / "computes" / "ingest" / "output.log").read_text
+        )
+        assert cast.end("computes") == {}
+        assert set(cast.codes("computes").values()) == {0}
 
 
 ROWS, USERS, AT = 400_000, 50_000, "2026-01-01T00:00:00Z"
