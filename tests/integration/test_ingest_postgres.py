@@ -11,6 +11,9 @@ import polars as pl
 import pytest
 
 from headrace import Count, Entity, FeatureView
+from headrace.app.doctor import ingest
+from headrace.app.project.project import Project
+from headrace.app.project.settings_sources import load_settings
 from headrace.event_log.event_log import EventLog
 from tests.support.console_page import difference, shown
 from tests.support.documents import blocks
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
 
 pytestmark = pytest.mark.integration
-TOML, SQL = blocks(PAGE, "toml")[1].text, blocks(PAGE, "sql")[0].text
+(TOML,) = (block.text for block in blocks(PAGE, "toml") if "postgres =" in block.text)
+SQL = blocks(PAGE, "sql")[0].text
 WRITTEN = re.compile(r"INSERT INTO payments .*", re.DOTALL)
 ROWS = "INSERT INTO payments SELECT n, 'c7', 1, now() FROM generate_series({0}, {1}) n"
 
@@ -79,6 +83,25 @@ def test_a_killed_process_sends_a_batch_again_and_unique_counts_each_row_once(
     assert found.group_by("__verdict").len().sort("__verdict").rows() == [("accepted", 3600), ("duplicate", 1000)]
     once = found.filter(pl.col("__verdict") == "accepted").get_column("payment_id")
     assert sorted(once) == list(range(1, 3601))
+
+
+def test_the_doctor_looks_at_the_database(
+    services: LocalServices, namespace: str, tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = made(services, namespace, tmp_path, postgres)
+    settings = load_settings(folder=tmp_path, environ={})
+    streams = Project({project.topic: project.stream()})
+    monkeypatch.setenv("SHOP_PASSWORD", "no")
+
+    def found() -> list[tuple[str, str]]:
+        return [(each.severity, each.found) for each in ingest.examine(settings, streams, services.bootstrap_servers)]
+
+    ((severity, said),) = found()
+    assert (severity, 'role "reader" does not exist' in said) == ("error", True)
+    postgres.sql(SQL)
+    assert found() == [("ok", f"postgres to {project.topic}")]
+    postgres.sql("ALTER TABLE payments ALTER updated_at DROP NOT NULL; UPDATE payments SET updated_at = NULL")
+    assert [severity for severity, _ in found()] == ["warning", "ok"]
 
 
 def test_metrics_and_readiness_follow_the_database(

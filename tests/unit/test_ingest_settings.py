@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.app.processes.ingest_sources import password_of, stream_of
+from headrace.app.doctor import ingest
 from headrace.app.processes.webhook_server import tokens_of
+from headrace.app.project.ingest_entries import password_of, stream_of
 from headrace.app.project.ingest_settings import IngestSettings, WebhookSettings
 from headrace.app.project.project import Project
 from headrace.app.project.settings import explain
 from headrace.app.project.settings_sources import load_settings
+from headrace.app.project_deployment import ProjectDeployment
 from headrace.base.redaction import revealed
 from headrace.bus.formats.avro import Avro
 from headrace.bus.formats.debezium import Debezium
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from headrace.app.project.settings import Settings
 
+HOOK = '[[ingest]]\nname = "hook"\nstream = "payments"\nwebhook = "/payments"\n'
 SHOP = '[[ingest]]\nname = "shop"\nstream = "payments"\nfolder = "inbox"\n'
 
 
@@ -110,7 +113,7 @@ def test_the_folder_must_be_there(tmp_path: Path) -> None:
 DATABASE = """[[ingest]]
 name = "till"
 stream = "payments"
-postgres = "postgresql://reader:hunter2@db:5432/shop"
+postgres = "postgresql://reader:hunter2@127.0.0.1:1/shop"
 table = "shop.payments"
 watermark = "id"
 key = "id"
@@ -119,7 +122,7 @@ TOPIC = """[[ingest]]
 name = "shops"
 stream = "payments"
 topic = "shops"
-bootstrap_servers = "kafka:9093"
+bootstrap_servers = "127.0.0.1:1"
 kafka = {security = {protocol = "SASL_SSL"}, "sasl.password" = "hunter2"}
 """
 
@@ -128,7 +131,7 @@ def test_secrets_of_entries_are_shown_nowhere(tmp_path: Path) -> None:
     settings = loaded(tmp_path, DATABASE + TOPIC)
     database, topic = settings.ingest
     assert (database.key, database.lag, database.kind, topic.kind) == (["id"], "5s", "postgres", "topic")
-    assert revealed(database.postgres or "") == "postgresql://reader:hunter2@db:5432/shop"
+    assert revealed(database.postgres or "") == "postgresql://reader:hunter2@127.0.0.1:1/shop"
     assert topic.kafka == {"security.protocol": "SASL_SSL", "sasl.password": "hunter2"}
     assert "hunter2" not in f"{settings!r} {explain(settings)} {database} {settings.model_dump_json()}"
 
@@ -143,7 +146,7 @@ def test_secrets_of_entries_are_shown_nowhere(tmp_path: Path) -> None:
         (DATABASE, "[[ingest]]", '[[ingest]]\npassword_file = "a"\npassword_env = "A"', "are the same secret"),
         (DATABASE, "[[ingest]]", '[[ingest]]\nsettle = "1s"', "a postgres has no 'settle'"),
         (TOPIC, "[[ingest]]", '[[ingest]]\nformat = "csv"', "format = 'csv' is none of a topic: json, cloudevents"),
-        (TOPIC, 'bootstrap_servers = "kafka:9093"\n', "", "`kafka` has the properties of `bootstrap_servers`"),
+        (TOPIC, 'bootstrap_servers = "127.0.0.1:1"\n', "", "`kafka` has the properties of `bootstrap_servers`"),
         (TOPIC, "security = {", '"group.id" = "mine", security = {', "kafka = ***: Value error, kafka.group.id: head"),
         (TOPIC, 'topic = "shops"', 'topic = "shops"\nwatermark = "id"', "a topic has no 'watermark'"),
     ],
@@ -185,7 +188,18 @@ def test_what_a_database_or_a_topic_needs_is_looked_for_at_the_start(
         stream_of(loaded(tmp_path, TOPIC), 0, Project({"payments": table}))
 
 
-HOOK = '[[ingest]]\nname = "hook"\nstream = "payments"\nwebhook = "/payments"\n'
+def test_the_doctor_and_the_plan_know_the_entries(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, SHOP + DATABASE + TOPIC + HOOK)
+    subjects = ["ingest shop", "ingest till", "ingest shops", "ingest hook"]
+    missing = list(ingest.examine(settings, Project({}), None))
+    assert [(each.subject, each.severity) for each in missing] == [(name, "error") for name in subjects]
+    assert "the project has no stream of that topic" in missing[1].found
+    (shop, till, *_, hook) = ingest.examine(settings, Project({"payments": payments(Json())}), None)
+    assert "there is no such folder" in shop.found
+    assert (till.severity, "hunter2" in till.found) == ("error", False)
+    assert (hook.severity, hook.found) == ("ok", "webhook to payments")
+    with pytest.raises(SettingsError, match=r"1 \('shop'\).*has no stream of that topic"):
+        ProjectDeployment(settings)
 
 
 def test_two_webhooks_have_two_paths(tmp_path: Path) -> None:

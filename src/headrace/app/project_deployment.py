@@ -14,6 +14,7 @@ import structlog
 
 from headrace.app.model_versions import read_model_states
 from headrace.app.processes.connections import addresses
+from headrace.app.project.ingest_entries import named_stream
 from headrace.app.project.project import Project, load_project
 from headrace.base.times import wall_clock
 from headrace.bus.kafka_clients import admin
@@ -67,6 +68,8 @@ class ProjectDeployment:
 
     def __init__(self, settings: Settings) -> None:
         project: Project = load_project(settings)
+        for place in range(len(settings.ingest)):
+            named_stream(settings, place, project)  # raises if the definitions have no stream for it any more
         self.views: list[ViewSpec] = [view.spec for view in project.views.values()]
         self.services: list[ServiceSpec] = [service.spec for service in project.services.values()]
         self._namespace, self._topics = settings.namespace, settings.topics

@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from headrace.app.doctor import clocks, duplicates, event_log, imports, kafka, learning, project, redis, schemas
+from headrace.app.doctor import clocks, duplicates, event_log, imports, ingest, kafka, learning, project, redis, schemas
 from headrace.app.doctor.finding import Finding, error
 from headrace.app.local.services import known_addresses
 from headrace.app.project.project import load_project
@@ -20,6 +20,7 @@ from headrace.streams.worker import own_streams
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from headrace.app.project.project import Project
     from headrace.app.project.settings import Settings
     from headrace.bus.stream import Stream
     from headrace.features.definitions.view import FeatureView
@@ -34,6 +35,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     views: list[FeatureView] = []
     models: list[Model] = []
     names: set[str] | None = None
+    loaded: Project | None = None
     try:
         loaded = load_project(settings)
     except HeadraceError as failed:  # Kafka, Redis and the log can be checked all the same
@@ -46,6 +48,8 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     logged, log = own_streams(streams, settings.namespace), EventLog(settings.event_log, namespace=settings.namespace)
     for stream in streams:
         yield from project.check_stream(stream)
+    if loaded is not None:
+        yield from _part("ingest", partial(ingest.examine, settings, loaded, servers))
     yield from _part("schemas", partial(schemas.examine, settings, streams))
     if url is None:
         yield error("redis", "its address is not known", _START)

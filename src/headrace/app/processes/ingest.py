@@ -32,7 +32,8 @@ _LOOK_S, _CHECK_S, _STOP_S = 1.0, 5.0, 2.0
 def run(settings: Settings, project: Project) -> None:
     """Run all sources until a signal arrives. Raises SettingsError for an entry that does not fit the project."""
     require("prometheus_client", "worker")
-    from headrace.app.processes.ingest_sources import SourceFactory, stream_of, streams_as_read
+    from headrace.app.processes.ingest_sources import SourceFactory
+    from headrace.app.project.ingest_entries import stream_of, streams_as_read
     from headrace.bus.process_status import status_served
     from headrace.bus.producer import EventProducer
     from headrace.streams.ingest.ingest_metrics import IngestMetrics

@@ -13,7 +13,7 @@ import structlog
 
 from headrace.base.failpoints import failpoint
 from headrace.bus.event_intake import EventIntake
-from headrace.errors import CodecError, SettingsError
+from headrace.errors import CodecError, HeadraceError, SettingsError
 from headrace.streams.ingest.event_sender import EventSender
 from headrace.streams.ingest.ingest_metrics import IngestMetrics
 from headrace.streams.ingest.postgres_connection import PostgresConnection
@@ -69,6 +69,27 @@ class _Row(NamedTuple):
         return f"{self.watermark}, {', '.join(self.key)}"
 
 
+class OpenDatabase(NamedTuple):
+    """A connection, and the statements for the columns that are there. ``has_unread``: some rows are never read."""
+
+    connection: PostgresConnection
+    statements: PostgresStatements
+    has_unread: bool
+
+
+def opened(options: PostgresOptions, stream: Stream) -> OpenDatabase:
+    """Connect to a database, and compare it with the stream. Raises SourceUnavailableError and SettingsError."""
+    where, rows = f"[[ingest]] {options.name!r}", options.rows
+    connection = PostgresConnection(options.url, where, options.password)
+    try:
+        there = connection.columns(rows.columns_sql())
+        statements = PostgresStatements(stream, rows, there, f"{where}, {rows.query or rows.table}")
+        return OpenDatabase(connection, statements, connection.value(statements.unread))
+    except HeadraceError:
+        connection.close()
+        raise
+
+
 class PostgresSource:
     """Produces the rows of one table or query. Each :meth:`look` takes those that are new.
 
@@ -92,8 +113,7 @@ class PostgresSource:
         self._where = f"[[ingest]] {options.name!r}"
         self._bounds = ReadBounds(lag_s=options.lag_s, longest_s=options.longest_s)
         self._position = self._known()
-        self._connection: PostgresConnection | None = None
-        self._statements: PostgresStatements | None = None
+        self._database: OpenDatabase | None = None
 
     def look(self, stopping: threading.Event) -> None:
         """Produce the rows that are new, as far as no transaction that still runs can add a row before them.
@@ -117,8 +137,9 @@ class PostgresSource:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        database, self._database = self._database, None
+        if database is not None:
+            database.connection.close()
 
     def _known(self) -> WatermarkPosition | None:
         found, wanted = self._state.position(WatermarkPosition), self._options.rows.identity
@@ -130,21 +151,16 @@ class PostgresSource:
         return found
 
     def _connected(self) -> tuple[PostgresConnection, PostgresStatements]:
-        if self._connection is None or self._statements is None or not self._connection.is_open:
+        if self._database is None or not self._database.connection.is_open:
             self.close()
-            options, rows = self._options, self._options.rows
-            self._connection = PostgresConnection(options.url, self._where, options.password)
-            there = self._connection.columns(rows.columns_sql())
-            self._statements = PostgresStatements(
-                self._stream, rows, there, f"{self._where}, {rows.query or rows.table}"
-            )
-            lag_s = 0.0 if self._statements.is_timed else options.lag_s  # the bound of a time is itself as old
-            self._bounds = ReadBounds(lag_s=lag_s, longest_s=options.longest_s)
-            if self._connection.value(self._statements.unread):
-                names = ", ".join((rows.watermark, *rows.key))
-                logger.warning("rows with null in their watermark or key are never read", source=options.name,
+            self._database = opened(self._options, self._stream)
+            timed = self._database.statements.is_timed  # the bound of a time is itself as old as the lag
+            self._bounds = ReadBounds(lag_s=0.0 if timed else self._options.lag_s, longest_s=self._options.longest_s)
+            if self._database.has_unread:
+                names = ", ".join((self._options.rows.watermark, *self._options.rows.key))
+                logger.warning("rows with null in their watermark or key are never read", source=self._options.name,
                                columns=names)  # fmt: skip
-        return self._connection, self._statements
+        return self._database.connection, self._database.statements
 
     def _usable_bound(self, connection: PostgresConnection, statements: PostgresStatements) -> str | None:
         newest = connection.value(statements.newest(self._options.lag_s))
