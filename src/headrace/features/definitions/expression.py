@@ -9,7 +9,7 @@ NaN enters a tile. ``+ - *`` of whole numbers wrap at 64 bits; every other step 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from headrace.base.arguments import expect
 from headrace.errors import DefinitionError
@@ -34,8 +34,26 @@ class Expression(TimeSteps):
         return f"Expression({self.tree!r})"
 
     def __bool__(self) -> bool:
-        message = "an expression has no truth value: combine with & | ~ instead of and, or, not"
+        message = (
+            f"an expression has no truth value: {self!r}: combine with & | ~ instead of and, or, not, and choose with "
+            "when(), min_of(), max_of() or is_in() instead of if, min(), max() or in"
+        )
         raise DefinitionError(message)
+
+    def __float__(self) -> float:
+        raise DefinitionError(self._no_number("math.log(x)", "x.log()"))
+
+    def __int__(self) -> int:
+        raise DefinitionError(self._no_number("int(x)", "x.cast(int)"))
+
+    def __len__(self) -> int:
+        raise DefinitionError(self._no_number("len(x)", "x.text.len() or x.list.len()"))
+
+    def __iter__(self) -> NoReturn:
+        raise DefinitionError(self._no_number("a loop over x, or a in x", "x.list.contains(a)"))
+
+    def _no_number(self, given: str, write: str) -> str:
+        return f"{self!r} is an expression, without a value yet: instead of {given} write {write}"
 
     def __getitem__(self, key: object) -> Expression:
         """Return an expression for the value that a dict has of a key; null if it has none."""
