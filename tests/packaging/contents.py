@@ -19,6 +19,7 @@ WHEEL = {
     *(f"headrace/{room}/__init__.py" for room in ROOMS),
     *(f"headrace/template/{part}/__init__.py" for part in ("streams", "features", "trainers")),
     "headrace/template/headrace.toml",
+    *(f"headrace/templates/{name}/tests/test_features.py" for name in ("flights", "minimal", "payments")),
 }
 SDIST = {
     *("LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml", "requirements.lock"),

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from headrace.app.project.template import FLIGHTS, TEMPLATES
+
 Folder = Annotated[Path, typer.Argument(help="Folder of the new project. It is made if it does not exist.")]
+_CHOICES = "; ".join(f"{name}: {what}" for name, what in TEMPLATES.items())
 
 
 def register(app: typer.Typer) -> None:
@@ -15,10 +18,14 @@ def register(app: typer.Typer) -> None:
     app.command(name="init")(init)
 
 
-def init(folder: Folder) -> None:
-    """Write a project to start from: headrace.toml, streams/, features/ and trainers/ of the flights example."""
+def init(
+    folder: Folder,
+    *,
+    template: Annotated[str, typer.Option(help=f"The project to start from. {_CHOICES}.")] = FLIGHTS,
+) -> None:
+    """Write a project to start from: definitions, tests of its features, and a README with the next commands."""
     from headrace.app.project.template import write_template
 
-    for path in write_template(folder):
+    for path in write_template(folder, template):
         typer.echo(f"wrote {path}")
-    typer.echo(f"next: cd {folder} && headrace up")
+    typer.echo(f"next: cd {folder} && pytest && headrace up")

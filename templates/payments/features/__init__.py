@@ -1,0 +1,5 @@
+"""What is remembered of cards and merchants."""
+
+from features.views import card_risk
+
+__all__ = ["card_risk"]

@@ -1,0 +1,5 @@
+"""What is learnt, and when."""
+
+from trainers.fraud import fraud
+
+__all__ = ["fraud"]

@@ -1,0 +1,72 @@
+"""Every template of `headrace init` is a project that works: its definitions load, its own tests pass, and quickly."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from headrace.app.cli import build
+from headrace.app.commands.plan import EXIT_CHANGES
+from headrace.app.project.template import TEMPLATES, write_template
+from headrace.errors import ProjectError
+from tests.support.documents import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.app.local.services import LocalServices
+
+OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-p", "no:xdist", "-W", "error")
+
+
+def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder, env=dict(os.environ) | environment, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_tests_of_a_template_pass(name: str, tmp_path: Path) -> None:
+    write_template(tmp_path, name)
+    done = command(tmp_path, "pytest", *OPTIONS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"[2-9] passed", done.stdout)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_names_its_next_commands_and_its_definitions_load(name: str, tmp_path: Path) -> None:
+    write_template(tmp_path, name)
+    readme = (tmp_path / "README.md").read_text()
+    for wanted in ("$ pytest ", "$ headrace up ", "$ headrace worker ", "$ headrace plan "):
+        assert wanted in readme
+    listed = command(tmp_path, "headrace", "features", "list")
+    assert listed.returncode == 0, listed.stderr
+    assert "__" in listed.stdout
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_plan_accepts_a_template(name: str, services: LocalServices, namespace: str, tmp_path: Path) -> None:
+    write_template(tmp_path, name)
+    servers = {"HEADRACE_BOOTSTRAP_SERVERS": services.bootstrap_servers, "HEADRACE_REDIS_URL": services.redis_url}
+    planned = command(tmp_path, "headrace", "plan", "--json", **servers, HEADRACE_NAMESPACE=namespace)
+    assert planned.returncode == EXIT_CHANGES, planned.stderr
+    assert {line["action"] for line in json.loads(planned.stdout)["lines"]} == {"added"}
+
+
+def test_the_command_writes_a_template_and_says_which_there_are(tmp_path: Path) -> None:
+    run: Any = CliRunner().invoke(build(), ["init", str(tmp_path / "new"), "--template", "minimal"])
+    assert run.exit_code == 0
+    assert "next: cd" in run.output
+    assert "pytest && headrace up" in run.output
+    with pytest.raises(ProjectError, match="there is no template 'maximal': there are flights, minimal, payments"):
+        write_template(tmp_path / "other", "maximal")
+    assert sorted(TEMPLATES) == sorted(path.name for path in (ROOT / "templates").iterdir() if path.is_dir())
