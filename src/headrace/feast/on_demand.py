@@ -109,7 +109,7 @@ def evaluate(text: str, inputs: OnDemandInputs) -> dict[str, list[Any]]:
     missing or of another type.
     """
     spec = _read(text)
-    own = on_demand(OnDemandSpec(request=spec.request, features=spec.features))
+    own = on_demand(OnDemandSpec(request=spec.request, features=spec.features, lists=spec.lists))
     looked_up = {name: column(inputs[name], kind) for name, kind in spec.columns.items()}
     rows = len(next(iter(looked_up.values())).values)
     found = own.values({name: (each.values, each.present) for name, each in looked_up.items()},

@@ -148,10 +148,16 @@ class FeatureService:
             made.append(OnDemandFeature(name=name, kind=cast("Any", kinds[name]), value=expression.tree))
         return tuple(made)
 
+    @property
+    def _lists(self) -> dict[str, str]:
+        """The kinds of the views' columns that on-demand features read and that are lists."""
+        of = {name: kind for view in self.views for name, kind in view.spec.column_kinds.items()}
+        return {name: of[name] for name in sorted(self._read & of.keys()) if of[name].startswith("list(")}
+
     @cached_property
     def spec(self) -> ServiceSpec:
         """The service as data: its views by name and version, and its on-demand features."""
-        made = OnDemandSpec(request=self.request_fields, features=self._made_on_demand)
+        made = OnDemandSpec(request=self.request_fields, features=self._made_on_demand, lists=self._lists or UNSET)
         return ServiceSpec(
             spec_version=ON_DEMAND_VERSION if self.on_demand else SPEC_VERSION,
             name=self.name,

@@ -39,10 +39,14 @@ class OnDemandFeature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class OnDemandSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The on-demand features of a service and the request's values that they read."""
+    """The on-demand features of a service and the request's values that they read.
+
+    ``lists`` has the kind of each column of a view that they read and that is a list, such as ``list(str)``.
+    """
 
     request: tuple[RequestField, ...] = ()
     features: tuple[OnDemandFeature, ...] = ()
+    lists: dict[str, str] | UnsetType = UNSET
 
 
 class VersionedName(msgspec.Struct, frozen=True, array_like=True):

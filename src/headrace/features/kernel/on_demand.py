@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
 from headrace.errors import RequestValueError
 from headrace.features.definitions.expression_tree import NOW, check, columns
@@ -53,6 +53,8 @@ class OnDemandFeatures:
 
     def __init__(self, spec: OnDemandSpec) -> None:
         self.features, self.request = spec.features, spec.request
+        lists = {} if spec.lists is UNSET else spec.lists
+        self._items = {name: kind.removeprefix("list(").removesuffix(")") for name, kind in lists.items()}
         for feature in self.features:
             check(feature.value)
         self.names = [feature.name for feature in self.features]
@@ -98,7 +100,8 @@ class OnDemandFeatures:
 
         ``at_us`` is t, for features that read ``now()``.
         """
-        table = {name: finite(MaskedColumn(*found[name])) for name in self.reads} | dict(given)
+        looked_up = {name: MaskedColumn(*found[name], self._items.get(name)) for name in self.reads}
+        table = {name: finite(column) for name, column in looked_up.items()} | dict(given)
         if self.reads_now:
             table[NOW] = MaskedColumn(np.full(rows, at_us, np.int64), np.ones(rows, bool))
         for feature in self.features:
