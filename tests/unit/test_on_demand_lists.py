@@ -14,6 +14,7 @@ from headrace import Entity, Event, FeatureService, FeatureView, LastN, Stream, 
 from headrace.errors import DefinitionError, RequestValueError
 from headrace.features.definitions.service_spec import OnDemandSpec
 from headrace.features.definitions.spec import read_spec, to_document
+from headrace.features.kernel.masked_column import MaskedColumn
 from headrace.features.kernel.on_demand import on_demand
 from headrace.features.kernel.on_demand_polars import on_demand_columns
 
@@ -52,7 +53,7 @@ ROWS: list[dict[str, Any]] = [
 ]
 DEVICES: list[list[str]] = [["b", "a"], ["a"], []]
 PIECES: list[list[int]] = [[2**62, 2**62 - 1], [2**62, 2**62], []]
-WANTED = [
+WANTED: list[dict[str, Any]] = [
     {"is_known": True, "pieces": 2**63 - 1, "share": 0.75, "rings": 2, "has": True},
     {"is_known": False, "pieces": None, "share": None, "rings": None, "has": None},
     {"is_known": False, "pieces": 0, "share": 1.0, "rings": 0, "has": False},
@@ -73,9 +74,7 @@ def test_lists_in_a_look_up_and_in_a_training_set(rows: list[int]) -> None:
     devices, pieces = [DEVICES[row] for row in rows], [PIECES[row] for row in rows]
     found = {"card__devices_7d": objects(devices), "card__pieces_7d": objects(pieces)}
     columns = compiled.values(found, compiled.given(given), len(rows))
-    online = [
-        [v if there else None for v, there in zip(*map(np.ndarray.tolist, each), strict=True)] for each in columns
-    ]
+    online = [MaskedColumn(*each).to_list() for each in columns]
     wanted = [list(WANTED[row].values()) for row in rows]
     assert [list(row) for row in zip(*online, strict=True)] == wanted
     assert [values.dtype.kind for values, _ in columns] == ["b", "i", "f", "i", "b"]
