@@ -46,7 +46,10 @@ service = FeatureService(
     "payments",
     [cards],
     request={"merchant": str},
-    on_demand={"is_same": col("merchant") == col("card__merchant_1d")},
+    on_demand={
+        "is_same": col("merchant") == col("card__merchant_1d"),
+        "is_known": col("card__list_1d").list.contains(col("merchant")),
+    },
 )
 PAYMENTS = [
     Payment(card="a", merchant="a bookshop with a long name", due=date(2026, 1, 31), at=ago(9)),
@@ -83,6 +86,7 @@ def test_a_look_up_through_feast_has_texts_and_times(store: Any) -> None:
     assert found["due_1d"] == [midnight(date(2026, 2, 1)), midnight(date(1969, 12, 31)), None]
     assert found["merchants_2_1d"] == ["a bookshop with a long name", None, None]
     assert found["is_same"] == [True, None, None]
+    assert found["is_known"] == [True, False, False]
     assert found["list_1d"] == [["grocery", "a bookshop with a long name"], [], []]
     assert found["times_1d"] == [[ago(5)], [ago(4)], []]
     assert found["dues_1d"][0] == [midnight(date(2026, 2, 1)), midnight(date(2026, 1, 31))]
@@ -99,6 +103,7 @@ def test_a_training_set_through_feast_has_the_texts_of_its_time(store: Any) -> N
     assert found["since_1d"].tolist()[:3] == [ago(9), ago(9), ago(4)]
     assert found["due_1d"].tolist()[:2] == [midnight(date(2026, 2, 1)), midnight(date(2026, 1, 31))]
     assert found["is_same"].tolist()[:2] == [True, False]
+    assert found["is_known"].tolist() == [True, False, False, False]
     assert [[*each] for each in found["list_1d"]] == [
         ["grocery", "a bookshop with a long name"], ["a bookshop with a long name"], [], [],
     ]  # fmt: skip
@@ -117,17 +122,17 @@ def test_our_own_training_set_has_polars_and_arrows_types(scene: FeastScene) -> 
     found = made.to_polars().select(made.feature_columns)
     assert [str(dtype) for dtype in found.dtypes] == [
         "String", "Datetime(time_unit='us', time_zone='UTC')", "Date", "String", "String", "List(String)",
-        "List(Date)", "List(Datetime(time_unit='us', time_zone='UTC'))", "List(Boolean)", "Boolean",
+        "List(Date)", "List(Datetime(time_unit='us', time_zone='UTC'))", "List(Boolean)", "Boolean", "Boolean",
     ]  # fmt: skip
     both = ["grocery", "a bookshop with a long name"]
     days = [date(2026, 2, 1), date(2026, 1, 31)]
-    first = ("grocery", ago(9), days[0], *both, both, days, [ago(5)], [True, False], True)
-    assert found.rows() == [first, (*[None] * 5, [], [], [], [], None)]
+    first = ("grocery", ago(9), days[0], *both, both, days, [ago(5)], [True, False], True, True)
+    assert found.rows() == [first, (*[None] * 5, [], [], [], [], None, False)]
     types = made.to_arrow().select(made.feature_columns).schema.types
     assert [str(each) for each in types] == [
         "large_string", "timestamp[us, tz=UTC]", "date32[day]", "large_string", "large_string",
         "large_list<item: large_string>", "large_list<item: date32[day]>", "large_list<item: timestamp[us, tz=UTC]>",
-        "large_list<item: bool>", "bool",
+        "large_list<item: bool>", "bool", "bool",
     ]  # fmt: skip
     frame = made.to_pandas()
     assert frame["card__merchant_1d"].tolist() == ["grocery", None]

@@ -234,6 +234,24 @@ def test_the_newest_values_are_one_feature_as_a_list() -> None:
     assert columns[0] == [["third", "second"], [], []]
 
 
+def test_an_expression_on_demand_reads_a_list() -> None:
+    of = view(features={"merchants": LastN("merchant", 3, as_list=True), "orders": LastN("order", 3, as_list=True)})
+    merchants, orders = col("card__merchants_lifetime").list, col("card__orders_lifetime").list
+    service = FeatureService(
+        "fraud", [of], request={"merchant": str},
+        on_demand={
+            "is_known": merchants.contains(col("merchant")), "n": merchants.len(), "newest": orders.get(0),
+            "largest": orders.max(),
+        },
+    )  # fmt: skip
+    client = FeatureClient(served(of, log(("a", "grocery"), ("a", "bookshop"), ("b", None)), service))
+    at = START + timedelta(days=1)
+    rows = client.get("fraud", [{"card": each} for each in "abc"], as_of=at, request={"merchant": "grocery"})
+    assert [row[-4:] for row in rows.to_lists()] == [
+        [True, 2, 2**53 + 2, 2**53 + 2], [False, 0, 2**53 + 3, 2**53 + 3], [False, 0, None, None],
+    ]  # fmt: skip
+
+
 def test_a_list_keeps_what_the_columns_keep_and_an_older_release_refuses_its_spec() -> None:
     single, listed = (view(features={"x": LastN("order", 3, as_list=as_list)}) for as_list in (False, True))
     assert kernel(single.spec).tile == kernel(listed.spec).tile

@@ -130,9 +130,10 @@ class FeatureVectors:
     @cached_property
     def others(self) -> list[str]:
         """The columns that are texts, times or dates."""
-        found = zip(self.columns, self._values(), strict=True)
+        found = zip(self.columns, self._values, strict=True)
         return [name for name, (values, _) in found if values.dtype.kind in _NO_NUMBERS]
 
+    @cached_property
     def _values(self) -> Sequence[Values]:
         return [*(values for view in self.views for values in view.values), *self.on_demand.values()]
 
@@ -158,7 +159,7 @@ class FeatureVectors:
         if self.others:
             message = f"a matrix has numbers, and {self.others} are none: use to_pandas(), to_dicts() or to_lists()"
             raise TerminalError(message)
-        columns = [np.where(present, values, np.nan) for values, present in self._values()]
+        columns = [np.where(present, values, np.nan) for values, present in self._values]
         return np.column_stack(columns) if columns else np.zeros((self.rows, 0))
 
     def to_pandas(self) -> pd.DataFrame:
@@ -170,7 +171,7 @@ class FeatureVectors:
 
         if not self.others:
             return pd.DataFrame(self.to_numpy(), columns=self.columns)
-        found = zip(self.columns, self._values(), strict=True)
+        found = zip(self.columns, self._values, strict=True)
         return pd.DataFrame({name: _pandas_column(*values) for name, values in found}, columns=self.columns)
 
     def statuses(self, row: int | None = None) -> dict[str, Status]:

@@ -25,7 +25,8 @@ def no_numbers(kinds: Mapping[str, str]) -> list[str]:
 def logged_columns(kinds: Iterable[Mapping[str, str]], columns: Sequence[str]) -> list[str]:
     """Return the columns of the log of vectors to read: the texts too, if some features are no numbers.
 
-    ``kinds`` are those of the features of each model. Before a worker of this release has written to it, a log may lack the column of the texts.
+    ``kinds`` are those of the features of each model. Before a worker of this release has written to it, a log may lack
+    the column of the texts.
     """
     has_texts = any(map(no_numbers, kinds))
     return [*columns, TEXTS] if has_texts else [*columns]
