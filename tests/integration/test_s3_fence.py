@@ -12,7 +12,7 @@ from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_identity import identity_of, known_identity
 from headrace.event_log.storage_fence import check_fence
 from tests.support.artifact_servers import BUCKET
-from tests.support.s3_processes import s3_process, s3_without_conditions
+from tests.support.s3_processes import s3_process, s3_that_looks_first, s3_without_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,16 @@ def test_an_s3_server_that_ignores_conditions_is_refused(s3: str, monkeypatch: p
         monkeypatch.setenv("AWS_ENDPOINT_URL", look_alike)
         with pytest.raises(SettingsError, match=r"no conditional PUT"):
             check_fence(f"s3://{BUCKET}/refused", "probe")
+
+
+def test_an_s3_server_that_looks_before_it_writes_is_refused(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One writer after the other is refused as it should be, and two at the same moment both create the object."""
+    with s3_that_looks_first(s3) as look_alike:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", look_alike)
+        with pytest.raises(
+            SettingsError, match=r"several writers create one object at the same moment, in \d of 8 races"
+        ):
+            check_fence(f"s3://{BUCKET}/refused", "race")
 
 
 def test_the_doctor_names_a_store_that_overwrites_and_one_that_does_not_answer(

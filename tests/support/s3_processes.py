@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
+_MOMENT_S, _NOT_THERE = 0.05, 404
 _NOT_PASSED_ON = {"content-length", "connection", "transfer-encoding", "server", "date"}
 
 
@@ -28,7 +30,14 @@ def s3_process() -> Iterator[str]:
 @contextmanager
 def s3_without_conditions(address: str) -> Iterator[str]:
     """A look-alike of S3: it passes requests on to the server at ``address``, without their conditions."""
-    with _served(_forwarding, address) as own:
+    with _served(_forwarding, address, "") as own:
+        yield own
+
+
+@contextmanager
+def s3_that_looks_first(address: str) -> Iterator[str]:
+    """A look-alike of S3: it looks whether an object exists, and passes the request on a moment later."""
+    with _served(_forwarding, address, "looks first") as own:
         yield own
 
 
@@ -63,19 +72,25 @@ def _moto(ready: Connection) -> None:
     multiprocessing.Event().wait()
 
 
-def _forwarding(ready: Connection, address: str) -> None:
+def _forwarding(ready: Connection, address: str, how: str) -> None:
     end_with_the_test_run()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(address.removeprefix("http://")))
+    handler = _handler(address.removeprefix("http://"), looks_first=bool(how))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     ready.send(f"http://127.0.0.1:{server.server_address[1]}")
     server.serve_forever()
 
 
-def _handler(host: str) -> type[BaseHTTPRequestHandler]:
+def _handler(host: str, *, looks_first: bool) -> type[BaseHTTPRequestHandler]:
     class Forwarding(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if looks_first and "If-None-Match" in self.headers and self.exists():
+                self.send_response(412)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             headers = {name: value for name, value in self.headers.items() if name.lower() != "if-none-match"}
             connection = HTTPConnection(host)
             connection.request(self.command, self.path, body, headers)
@@ -90,6 +105,14 @@ def _handler(host: str) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(content)
             connection.close()
+
+        def exists(self) -> bool:
+            connection = HTTPConnection(host)
+            connection.request("HEAD", self.path)
+            status = connection.getresponse().status
+            connection.close()
+            time.sleep(_MOMENT_S)
+            return status != _NOT_THERE  # without credentials, what is there is forbidden
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward  # noqa: N815 - the base class looks for these
 
