@@ -86,6 +86,9 @@ def import_(
     zone: Annotated[
         str | None, typer.Option(help="The zone of times without one, such as UTC or Europe/Berlin.")
     ] = None,
+    deleted: Annotated[
+        str | None, typer.Option(help="For a table: the column of the files that is true for a deleted row.")
+    ] = None,
     form: Annotated[
         str | None, typer.Option("--format", help="parquet, csv or jsonl (default: as the names of the files say).")
     ] = None,
@@ -110,7 +113,7 @@ def import_(
     available = Availability.of(stream, available_at, zone)
     found = find_files(files, _form(form))
     log = _log(settings)
-    options = ImportOptions(available, _boundary(settings, log, stream, until), zone, whoami())
+    options = ImportOptions(available, _boundary(settings, log, stream, until), zone, whoami(), deleted)
     outcome = HistoryImport(log, stream, settings.data_dir / "imports", options, progress).run(found, wall_clock())
     for name, id_ in outcome.known.items():
         typer.echo(f"{name}: its content was imported before, by {id_}", err=True)

@@ -17,6 +17,7 @@ import polars as pl
 from headrace.base.times import duration_us, epoch_us
 from headrace.bus.nested_columns import column_of
 from headrace.bus.source_partition import NO_CLOCK
+from headrace.bus.stream_spec import AVAILABLE_AT
 from headrace.errors import SettingsError
 from headrace.streams.imports.wire_rows import near_times
 
@@ -66,6 +67,9 @@ class Availability:
                 "row counts as known five minutes after its event time. Choose a delay within which all events came"
             )
             raise SettingsError(message)
+        if text.startswith(_AFTER) and stream.event_time == AVAILABLE_AT:
+            message = f"--available-at {text}: the table {stream.topic!r} has no event time; name a column of the files"
+            raise SettingsError(f"{message} that has the time of each version of a row")
         if text.startswith(_AFTER):
             delay_us = duration_us(text.removeprefix(_AFTER))
             if delay_us > _LONGEST_DELAY_US:

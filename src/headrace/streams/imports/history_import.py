@@ -45,13 +45,15 @@ class ImportOptions:
     """The options of an import besides its files: since when rows were known, and the boundary to the topic.
 
     ``until_us``: rows that were available from then on are left out, because the topic has them; None: none are.
-    ``zone``: that of times without one. ``by``: who imports.
+    ``zone``: that of times without one. ``by``: who imports. ``deleted``: the column that
+    is true for a deleted row of a table; None: all rows are there.
     """
 
     available: Availability
     until_us: int | None = None
     zone: str | None = None
     by: str = ""
+    deleted: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ class HistoryImport:
         self._log, self._stream, self._folder = log, stream, folder
         self._options, self._progress = options, progress
         self._imports = Imports(log)
-        self._judge = ImportJudge(stream, options.available, options.zone)
+        if options.deleted is not None and not isinstance(stream, Table):
+            raise SettingsError(f"--deleted {options.deleted}: {stream.topic!r} is no table, and its events stay")
+        self._judge = ImportJudge(stream, options.available, options.zone, deleted=options.deleted)
 
     def run(self, files: Sequence[SourceFile], at_us: int) -> ImportOutcome:
         """Import the files whose content no import of the stream has yet. ``at_us`` is the time now.
@@ -83,9 +87,6 @@ class HistoryImport:
         Nothing of them is in the log before everything is. Raises SettingsError for a file that cannot be read as what
         it is said to be, and OfflineStoreUnavailableError; after either, the next call goes on.
         """
-        if isinstance(self._stream, Table):
-            message = f"{self._stream.topic!r} is a table: history can be imported into streams alone"
-            raise SettingsError(message)
         for each in files:
             names = column_names(each)
             if names is not None:
@@ -147,6 +148,7 @@ class HistoryImport:
         spec, options = self._stream.spec, self._options
         undone = [each for each in self._imports.undone(spec.topic) if [file.digest for file in each.files] == digests]
         said = [msgspec.json.encode(spec).decode(), options.available.text, options.until_us, options.zone, len(undone)]
+        said += [] if options.deleted is None else [options.deleted]
         return import_partition(hashlib.sha256(msgspec.json.encode([said, digests])).digest())
 
     def _read(self, runs: SortedRuns, fresh: dict[str, SourceFile], source: SourcePartition) -> None:

@@ -13,8 +13,10 @@ from msgspec import UNSET
 
 from headrace.bus.formats.json_format import Json
 from headrace.bus.source_partition import NO_CLOCK
+from headrace.bus.table import Table
 from headrace.event_log.columns import ACCEPTED, DUPLICATE
 from headrace.streams.imports.column_fields import ColumnFields, check_columns
+from headrace.streams.imports.table_operations import TableOperations
 from headrace.streams.imports.wire_rows import WireRows
 from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, RecordJudge
 from headrace.streams.plane.seen_ids import RecordIds, SeenIds, unique_values
@@ -31,8 +33,11 @@ NO_TIME = "the row has no time at which it was available"
 class ImportJudge:
     """Judges rows of the files of one import. Whatever the format of the stream, a row or a line is plain JSON."""
 
-    def __init__(self, stream: Stream, available: Availability, zone: str | None = None) -> None:
+    def __init__(
+        self, stream: Stream, available: Availability, zone: str | None = None, *, deleted: str | None = None
+    ) -> None:
         self._stream, self._available = stream, available
+        self._operations = TableOperations(stream, deleted) if isinstance(stream, Table) else None
         self._judge = RecordJudge(replace(stream, format=Json()))
         self._wire = WireRows(stream.event, stream.columns, zone)
         self._columns = ColumnFields(stream.event, self._wire, zone)
@@ -40,7 +45,8 @@ class ImportJudge:
     def wanted(self, there: Sequence[str]) -> list[str]:
         """Return the columns to read of a file that has these."""
         found = [self._wire.column(field, there) for field in self._stream.columns]
-        return [name for name in dict.fromkeys([*found, self._available.column]) if name is not None and name in there]
+        own = [self._available.column, None if self._operations is None else self._operations.column]
+        return [name for name in dict.fromkeys([*found, *own]) if name is not None and name in there]
 
     def check(self, there: Sequence[str], where: str) -> None:
         """Raise SettingsError if a file lacks a column that every row needs."""
@@ -55,6 +61,8 @@ class ImportJudge:
         """
         values, fields, errors = self.decoded(piece)
         times = self._available.times(fields, piece)
+        if self._operations is not None:
+            fields = self._operations.marked(fields, piece)
         for row in np.flatnonzero(times == NO_CLOCK).tolist():
             errors.setdefault(row, NO_TIME)
         times = filled(times)
@@ -66,7 +74,8 @@ class ImportJudge:
             errors = {int(places[row]): problem for row, problem in errors.items()}
         records = PartitionRecords(np.arange(len(times)), times, NoKeys(len(times)), Reordered(values, order))
         run = PartitionRun(source, len(times), int(times[0]) if len(times) else NO_CLOCK)
-        return self._judge.judge_fields([run], records, fields, errors)
+        rows = self._judge.judge_fields([run], records, fields, errors)
+        return rows if self._operations is None else self._operations.finished(rows)
 
     def new_ids(self) -> SeenIds | None:
         """Return the ids that an import has had before its first row: none. None for a stream without ``unique=``."""
