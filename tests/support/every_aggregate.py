@@ -28,6 +28,7 @@ from headrace.features.definitions.aggregates import (
 from headrace.features.definitions.categories import CountBy, SumBy
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
+from headrace.features.definitions.frequency import Entropy, Mode, TopK, TopShare
 from headrace.features.definitions.recency import Age, Gap, Since
 from headrace.features.definitions.shape import Correlation, DecayedMean, Kurtosis, Ratio, Skew, Trend
 from headrace.features.definitions.view import FeatureView
@@ -129,6 +130,15 @@ view = FeatureView(
         "by_pieces": CountBy("pieces", of=[1, 3], where=col("cash")),
         "paid_by": SumBy("amount", by="buyer", of=["ann"]),
         "pieces_by": SumBy("pieces", by="pieces", of=[0, 2], where=col("cash")),
+        "favourites": TopK("buyer", 2),
+        "some_favourites": TopK("buyer", 2, capacity=2),
+        "usual_pieces": TopK("pieces", 2, capacity=2, where=col("cash")),
+        "usual_buyer": Mode("buyer", where=col("amount") > 0),
+        "usual": Mode("pieces", capacity=3),
+        "loyal": TopShare("buyer", capacity=2),
+        "loyal_pieces": TopShare("pieces", n=2),
+        "variety": Entropy("buyer"),
+        "some_variety": Entropy("pieces", capacity=1),
         "pieces_at": Quantile("pieces", [0.1, 0.75, 0.999], error=0.05),
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,16 @@ from headrace.features.definitions.feature_spec import (
     CorrelationSpec,
     CountBySpec,
     DecayedMeanSpec,
+    EntropySpec,
     GapSpec,
     KurtosisSpec,
+    ModeSpec,
     RatioSpec,
     SinceSpec,
     SkewSpec,
     SumBySpec,
+    TopKSpec,
+    TopShareSpec,
     TrendSpec,
 )
 
@@ -150,10 +155,59 @@ def _sum_by(feature: SumBySpec, rows: list[Counted], _: int) -> list[Answer]:
     return [(math.fsum(values), _RELATIVE * math.fsum(map(abs, values))) for values in found]
 
 
+_WORD = 2**64
+
+
+def _mixed(word: int) -> int:
+    """The finaliser of SplitMix64."""
+    word = (word + 0x9E3779B97F4A7C15) % _WORD
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        word = (word ^ (word >> shift)) * factor % _WORD
+    return word ^ (word >> 31)
+
+
+def _hash(category: Any) -> int:
+    """The number by which a category is kept or not."""
+    data = category.encode().ljust(32, b"\0") if isinstance(category, str) else (category % _WORD).to_bytes(8, "little")
+    found = 0
+    for start in range(0, len(data), 8):
+        found = _mixed(found ^ int.from_bytes(data[start : start + 8], "little"))
+    return found
+
+
+def _frequent(feature: Any, rows: list[Counted]) -> list[tuple[int, Any]]:
+    """The kept categories, most frequent first, as pairs of minus their count and the category."""
+    counts = Counter(row[3] for row in rows)
+    return sorted((-counts[category], category) for category in sorted(counts, key=_hash)[: feature.capacity])
+
+
+def _top_k(feature: TopKSpec, rows: list[Counted], _: int) -> list[Answer]:
+    found = [category for _, category in _frequent(feature, rows)] + [None] * feature.n
+    return [(category, 0.0) for category in found[: feature.n]]
+
+
+def _mode(feature: ModeSpec, rows: list[Counted], _: int) -> list[Answer]:
+    return [(next((category for _, category in _frequent(feature, rows)), None), 0.0)]
+
+
+def _top_share(feature: TopShareSpec, rows: list[Counted], _: int) -> list[Answer]:
+    return [(-sum(count for count, _ in _frequent(feature, rows)[: feature.n]) / len(rows) if rows else None, 0.0)]
+
+
+def _entropy(feature: EntropySpec, rows: list[Counted], _: int) -> list[Answer]:
+    counts = [-count for count, _ in _frequent(feature, rows)]
+    shares = [count / len(rows) for count in [*counts, len(rows) - sum(counts)] if count]
+    return [(-math.fsum(share * math.log2(share) for share in shares) if rows else None, 1e-9)]
+
+
 ANSWERS: dict[type, Callable[[Any, list[Counted], int], list[Answer]]] = {
     SinceSpec: _since,
     AgeSpec: _age,
     GapSpec: _gap,
+    TopKSpec: _top_k,
+    ModeSpec: _mode,
+    TopShareSpec: _top_share,
+    EntropySpec: _entropy,
     CountBySpec: _count_by,
     SumBySpec: _sum_by,
     RatioSpec: _ratio,

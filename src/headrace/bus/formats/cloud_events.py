@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headrace.bus.event import Event
     from headrace.bus.schemas.schema_store import SchemaStore
 
-Mode = Literal["binary", "structured"]
+ContentMode = Literal["binary", "structured"]
 _VERSION, _CONTENT_TYPE, _STRUCTURED = "1.0", "content-type", "application/cloudevents"
 _JSON = "application/json"
 _MOST_KNOWN, _LONGEST_KNOWN = 100, 200
@@ -48,11 +48,11 @@ class CloudEvents(RecordFormat):
 
     source: str | None = None
     event_type: str | None = None
-    mode: Mode = "binary"
+    mode: ContentMode = "binary"
     reads_headers = True
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
+        if self.mode not in get_args(ContentMode):
             raise DefinitionError(f"CloudEvents(mode={self.mode!r}): give 'binary' or 'structured'")
 
     @property

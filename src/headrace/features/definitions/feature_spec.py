@@ -279,6 +279,40 @@ class SumBySpec(ByCategorySpec, frozen=True, kw_only=True, tag="sum_by"):
         return [SumSpec(name=name, value=self.value, where=where) for name, where in filters]
 
 
+class FrequencySpec(FeatureSpec, frozen=True, kw_only=True):
+    """A feature of the counts of at most ``capacity`` categories of the value."""
+
+    capacity: int
+
+
+class TopKSpec(OfAnyKind, frozen=True, kw_only=True, tag="top_k"):
+    """The ``n`` most frequent categories, one column each."""
+
+    capacity: int
+    n: int
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names: ``<name>_1`` for the most frequent category, then ``<name>_2``, and so on."""
+        return [f"{self.name}_{place}" for place in range(1, self.n + 1)]
+
+
+class ModeSpec(OfAnyKind, frozen=True, kw_only=True, tag="mode"):
+    """The most frequent category."""
+
+    capacity: int
+
+
+class TopShareSpec(FrequencySpec, frozen=True, kw_only=True, tag="top_share"):
+    """The share of the rows that the ``n`` most frequent categories have."""
+
+    n: int
+
+
+class EntropySpec(FrequencySpec, frozen=True, tag="entropy"):
+    """The entropy of the categories in bits."""
+
+
 class RowValueSpec(OfAnyKind, frozen=True, tag="row_value"):
     """The value in the newest row of a table's key; null while ``where`` is not true on that row."""
 
@@ -300,5 +334,5 @@ AnyFeatureSpec = (
     CountSpec | SumSpec | MeanSpec | VarianceSpec | StdSpec | MinSpec | MaxSpec | FirstSpec | LastSpec | LastNSpec
     | DecayedSumSpec | ApproxDistinctSpec | QuantileSpec | HistogramSpec | SinceSpec | AgeSpec | GapSpec
     | RatioSpec | SkewSpec | KurtosisSpec | CorrelationSpec | TrendSpec | DecayedMeanSpec | CountBySpec | SumBySpec
-    | RowValueSpec
+    | TopKSpec | ModeSpec | TopShareSpec | EntropySpec | RowValueSpec
 )  # fmt: skip

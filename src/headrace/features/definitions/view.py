@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from headrace.features.definitions.windows import WindowSpec
 
 _ANYTHING = [*NUMBER_KINDS, "date", "datetime", "str"]
+_CATEGORIES = ["int", "str"]
 _OR_ROWS = [*_ANYTHING, "null"]
 _TAKES = {
     **dict.fromkeys(["count", "since", "age", "gap"], _OR_ROWS),
-    "count_by": ["int", "str"],
+    **dict.fromkeys(["count_by", "top_k", "mode", "top_share", "entropy"], _CATEGORIES),
     **dict.fromkeys(["approx_distinct", "first", "last", "last_n"], _ANYTHING),
 }
 
@@ -224,10 +225,11 @@ class FeatureView:
             for value in part.values:
                 with naming(f"view {self.name!r}: {place}"):
                     found = kind(value, kinds) if value is not None else "int"
-                if found not in takes and not is_decimal(found):
+                if found not in takes and not (is_decimal(found) and "float" in takes):
+                    decimals = " and decimals" if "float" in takes else ""
                     column = None if value is None else plain_column(value)
                     where = f"view {self.name!r}: {place}" + (f" of {column!r}" if column else "")
-                    message = f"{where} is a {part.aggregate} of {found}; it takes {takes} and decimals"
+                    message = f"{where} is a {part.aggregate} of {found}; it takes {takes}{decimals}"
                     raise DefinitionError(message)
                 if isinstance(part, CountBySpec):
                     with naming(f"view {self.name!r}: {place}"):

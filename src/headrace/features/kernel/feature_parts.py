@@ -15,6 +15,7 @@ from headrace.features.definitions.feature_spec import (
     CountSpec,
     DecayedMeanSpec,
     DecayedSumSpec,
+    EntropySpec,
     FeatureSpec,
     GapSpec,
     HistogramSpec,
@@ -23,6 +24,7 @@ from headrace.features.definitions.feature_spec import (
     MaxSpec,
     MeanSpec,
     MinSpec,
+    ModeSpec,
     QuantileSpec,
     RatioSpec,
     SinceSpec,
@@ -30,9 +32,12 @@ from headrace.features.definitions.feature_spec import (
     StdSpec,
     SumBySpec,
     SumSpec,
+    TopKSpec,
+    TopShareSpec,
     TrendSpec,
     VarianceSpec,
 )
+from headrace.features.kernel.category_sketch import ENTROPY
 from headrace.features.kernel.sketches import MILLION
 from headrace.features.kernel.states import Component
 
@@ -77,23 +82,36 @@ class FeaturePart(NamedTuple):
 def parts_of(feature: FeatureSpec, shape: TypedValue) -> Sequence[FeaturePart]:
     """Return the parts of a feature, one for each of its columns."""
     own = Component("value", feature.aggregate, _DTYPES.get(shape.kind, "<i8"), shape.value, feature.where)
-    match feature:
-        case LastNSpec(n=n):
-            columns = len(feature.columns)  # one, if it is a list
-            return [FeaturePart(item, [replace(own, op="newest", argument=n)]) for item in range(columns)]
-        case QuantileSpec(bits=bits):
-            buckets = replace(own, op="buckets", dtype="<f8", argument=bits)
-            return [FeaturePart(round(q * MILLION), [buckets]) for q in feature.quantiles]
-        case HistogramSpec(edges=edges):
-            bounds = itertools.pairwise([None, *edges, None])
-            return [
-                FeaturePart(bucket, [Component("count", "add", "<i8", own.value, own.where, low, high)])
-                for bucket, (low, high) in enumerate(bounds)
-            ]
-        case CountBySpec() | SumBySpec():
-            return [part for plain in feature.plain for part in parts_of(plain, _uncounted(plain, shape))]
+    if type(feature) in _PARTS:
+        return _PARTS[type(feature)](feature, shape, own)
     of_type = _COMPONENTS.get(type(feature))
     return [FeaturePart(0, [own] if of_type is None else of_type(feature, shape, own))]
+
+
+def _last_n(feature: LastNSpec, _: TypedValue, own: Component) -> list[FeaturePart]:
+    columns = len(feature.columns)  # one, if it is a list
+    return [FeaturePart(item, [replace(own, op="newest", argument=feature.n)]) for item in range(columns)]
+
+
+def _quantiles(feature: QuantileSpec, _: TypedValue, own: Component) -> list[FeaturePart]:
+    buckets = replace(own, op="buckets", dtype="<f8", argument=feature.bits)
+    return [FeaturePart(round(q * MILLION), [buckets]) for q in feature.quantiles]
+
+
+def _histogram(feature: HistogramSpec, _: TypedValue, own: Component) -> list[FeaturePart]:
+    bounds = itertools.pairwise([None, *feature.edges, None])
+    return [
+        FeaturePart(bucket, [Component("count", "add", "<i8", own.value, own.where, low, high)])
+        for bucket, (low, high) in enumerate(bounds)
+    ]
+
+
+def _by_category(feature: CountBySpec | SumBySpec, shape: TypedValue, _: Component) -> list[FeaturePart]:
+    return [part for plain in feature.plain for part in parts_of(plain, _uncounted(plain, shape))]
+
+
+def _categories(own: Component, capacity: int) -> Component:
+    return replace(own, op="categories", argument=capacity)
 
 
 def _uncounted(plain: CountSpec | SumSpec, shape: TypedValue) -> TypedValue:
@@ -148,6 +166,18 @@ def _decayed(feature: DecayedSumSpec | DecayedMeanSpec, _: TypedValue, own: Comp
     return [replace(own, op=op, dtype="<f8", argument=feature.half_life_us)]
 
 
+_PARTS: dict[type[FeatureSpec], Callable[[Any, TypedValue, Component], list[FeaturePart]]] = {
+    LastNSpec: _last_n,
+    QuantileSpec: _quantiles,
+    HistogramSpec: _histogram,
+    CountBySpec: _by_category,
+    SumBySpec: _by_category,
+    TopKSpec: lambda f, _, own: [FeaturePart(place, [_categories(own, f.capacity)]) for place in range(f.n)],
+    ModeSpec: lambda f, _, own: [FeaturePart(0, [_categories(own, f.capacity)])],
+    TopShareSpec: lambda f, _, own: [FeaturePart(-f.n, [_categories(own, f.capacity)])],
+    EntropySpec: lambda f, _, own: [FeaturePart(ENTROPY, [_categories(own, f.capacity)])],
+}
+"""The parts of features with several columns, or with one of the items of a sketch."""
 _COMPONENTS: dict[type[FeatureSpec], Callable[[Any, TypedValue, Component], list[Component]]] = {
     CountSpec: lambda feature, shape, _: [shape.count(feature.where)],
     SumSpec: _sum,

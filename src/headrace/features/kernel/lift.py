@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from headrace.features.definitions.expression_tree import plain_column
+from headrace.features.kernel.category_sketch import MOST_CATEGORY
 from headrace.features.kernel.component_states import state_of
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.features.kernel.hyperloglog import hash_numbers, hash_texts
@@ -120,7 +121,8 @@ def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tu
         number, entries = sketch.lift_texts(_utf8(values), there_now, time, offset)
         return np.cumsum(number) - number, number, entries
     if component.op != "registers":
-        content = values.to_numpy()
+        is_text = component.dtype == "text"
+        content = _utf8(values).of_width(MOST_CATEGORY) if is_text else values.to_numpy()
     else:
         content = hash_texts(values.to_list()) if component.dtype == "text" else hash_numbers(values.to_numpy())
     return np.arange(len(time)), there_now.astype(np.int64), sketch.lift(content, time, offset)

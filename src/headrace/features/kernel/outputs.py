@@ -29,7 +29,7 @@ EXACT_OF_DECIMALS = frozenset({
 _LARGEST_EXACT = 2**53
 _IN_TOLERANCE = frozenset({
     "sum", "mean", "variance", "std", "decayed_sum", "decayed_mean", "ratio", "skew", "kurtosis", "correlation",
-    "trend",
+    "trend", "entropy",
 })  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from headrace.features.kernel.category_sketch import CATEGORY_TEXT, CategorySketch
 from headrace.features.kernel.hyperloglog import estimate
 from headrace.features.kernel.text_sketch import TextSketch
 
@@ -189,11 +190,13 @@ _SKETCHES: dict[str, Callable[[Component], Sketch]] = {
     "registers": lambda c: RegisterSketch(c.argument),
     "buckets": lambda c: BucketSketch(c.argument),
     "newest": lambda c: NewestSketch(c.argument, c.dtype),
+    "categories": lambda c: CategorySketch(c.argument, c.dtype),
 }
 _OF_TEXTS: dict[str, Callable[[Component], Sketch]] = {
     "first": lambda _: TextSketch(earliest=True),
     "last": lambda _: TextSketch(),
     "newest": lambda c: TextSketch(c.argument),
+    "categories": lambda c: CategorySketch(c.argument, CATEGORY_TEXT),
     "row_value": lambda _: TextSketch(keeps_rows=True),
 }
 

@@ -37,12 +37,21 @@ class Utf8:
     data: np.ndarray
     ends: np.ndarray
 
-    def cut(self) -> tuple[np.ndarray, np.ndarray]:
+    def of_width(self, most: int) -> np.ndarray:
+        """Return each text as ``most`` bytes, cut or filled up with zeros."""
+        begin, size = self.cut(most)
+        found = np.zeros((len(size), most), np.uint8)
+        place = np.arange(most)
+        inside = place < size[:, None]
+        found[inside] = self.data[(begin[:, None] + place)[inside]]
+        return found.view(f"S{most}").reshape(-1)
+
+    def cut(self, most: int = MOST_TEXT) -> tuple[np.ndarray, np.ndarray]:
         """Return where each text begins, and how many of its bytes count."""
         begin, end = self.ends[:-1], self.ends[1:]
         size = end - begin
-        long = np.flatnonzero(size > MOST_TEXT)
-        size[long] = MOST_TEXT
+        long = np.flatnonzero(size > most)
+        size[long] = most
         for _ in range(_LONGEST_CHARACTER - 1 if len(long) else 0):
             inside = self.data[begin[long] + size[long]] & _HIGH_BITS == _CONTINUES
             size[long] -= inside

@@ -16,6 +16,7 @@ from headrace.features.definitions.feature_spec import (
     CorrelationSpec,
     CountSpec,
     DecayedMeanSpec,
+    EntropySpec,
     GapSpec,
     KurtosisSpec,
     MaxSpec,
@@ -131,6 +132,10 @@ _SHAPE_BOUNDS: dict[type[FeatureSpec], ShapeBound] = {
         _correlation_parts, lambda _, found: TOLERANCE * (_condition(found, "x") + _condition(found, "y"))
     ),
     TrendSpec: ShapeBound(_trend_parts, _trend_bound),
+    EntropySpec: ShapeBound(
+        lambda _, f: {"rows": CountSpec(value=f.value, where=f.where)},
+        lambda f, found: TOLERANCE * np.log2(f.capacity + 1) * np.ones(len(found["rows"])),
+    ),
     DecayedMeanSpec: ShapeBound(
         lambda spec, f: {"size": MaxSpec(value=abs(_double(spec, f.value)).tree, where=f.where)},
         lambda _, found: TOLERANCE * found["size"],
