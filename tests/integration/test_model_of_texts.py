@@ -32,6 +32,7 @@ from headrace import (
     Stream,
     col,
     volume,
+    when,
 )
 from headrace.base.times import epoch_us
 from headrace.event_log.event_log import EventLog
@@ -99,7 +100,8 @@ class Verdict(Event):
     known_at: datetime
 
 
-CATEGORIES = ["card__merchant_7d", "card__merchants_2_7d", "channel"]
+CATEGORIES = ["card__merchant_7d", "card__merchants_2_7d", "channel", "way"]
+ON_DEMAND = {"way": when(col("card__merchant_7d").is_null()).then(None).otherwise(col("channel").text.upper())}
 
 
 def train(X: pd.DataFrame, y: pd.Series, run: Any) -> Any:  # noqa: N803 - as a trainer calls it
@@ -135,7 +137,7 @@ class Shop:
         )  # fmt: skip
         self.model = Model(
             f"fraud-{name}", requests=self.checkouts, request_key="id", requested_at="at",
-            features=FeatureService("fraud", [self.view]), request_features=["channel"],
+            features=FeatureService("fraud", [self.view], ON_DEMAND, {"channel": str}), request_features=["channel"],
             label=Label(self.verdicts, value=col("is_fraud"), on="id", within="1d"), train=train,
             triggers=volume(labels=1_000), first_after=200,
             gate=Gate("auc", rule="not_worse", margin=0.2),

@@ -19,7 +19,7 @@ from headrace.features.definitions.service_spec import OnDemandFeature, OnDemand
 from headrace.features.kernel.on_demand import OnDemandFeatures
 from headrace.features.kernel.on_demand_polars import on_demand_columns
 from tests.support.example_budget import examples
-from tests.support.random_expressions import KINDS, TYPES, boolean, compare, numeric, plain, scalars
+from tests.support.random_expressions import KINDS, TYPES, boolean, compare, numeric, plain, scalars, textual
 
 LOOKED_UP = ["i", "f", "b"]
 """Columns of views; the others are values of the request."""
@@ -75,11 +75,16 @@ def in_numpy(of: OnDemandFeatures, rows: list[dict[str, Any]]) -> list[list[Any]
 
 
 @settings(max_examples=examples(400), deadline=None)
-@given(numeric, boolean, compare, rows_strategy)
+@given(numeric, boolean, textual, compare, rows_strategy)
 def test_numpy_polars_and_a_plain_loop_agree_on_on_demand_features(
-    number: Any, truth: Any, step: str, rows: list[dict[str, Any]]
+    number: Any, truth: Any, text: Any, step: str, rows: list[dict[str, Any]]
 ) -> None:
-    trees = {"one": number, "two": truth, "three": ["and", ["col", "two"], [step, ["col", "one"], ["col", "g"]]]}
+    trees = {
+        "one": number,
+        "two": truth,
+        "text": text,
+        "three": ["and", ["col", "two"], [step, ["col", "one"], ["col", "g"]]],
+    }
     kinds = dict(KINDS)
     features = []
     for name, tree in trees.items():

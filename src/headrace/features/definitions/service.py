@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_RESULTS = [*NUMBER_KINDS, "str"]
 _IN_LISTS = ("int", "float", "bool", "str")
 _IN_REQUESTS = ("int", "float", "bool", "str", "datetime")
 
@@ -142,8 +143,8 @@ class FeatureService:
             checked_name(f"service {self.name!r}: on_demand", name)
             with naming(place):
                 kinds[name] = kind(expression.tree, kinds)
-            if kinds[name] not in NUMBER_KINDS:
-                message = f"{place} is {kinds[name]}; a feature is one of {NUMBER_KINDS}"
+            if kinds[name] not in _RESULTS:
+                message = f"{place} is {kinds[name]}; a feature is one of {_RESULTS}"
                 raise DefinitionError(message)
             made.append(OnDemandFeature(name=name, kind=cast("Any", kinds[name]), value=expression.tree))
         return tuple(made)

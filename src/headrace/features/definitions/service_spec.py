@@ -34,7 +34,7 @@ class OnDemandFeature(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """A feature that each look-up computes: an expression over looked-up columns and the request's values."""
 
     name: str
-    kind: Literal["int", "float", "bool"]
+    kind: Literal["int", "float", "bool", "str"]
     value: ExpressionTree
 
 

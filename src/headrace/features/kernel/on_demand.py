@@ -106,7 +106,16 @@ class OnDemandFeatures:
             table[NOW] = MaskedColumn(np.full(rows, at_us, np.int64), np.ones(rows, bool))
         for feature in self.features:
             table[feature.name] = to_numpy(feature.value, table, rows)
-        return [(table[name].values, table[name].present) for name in self.names]
+        return [_result(table[name]) for name in self.names]
+
+
+def _result(found: MaskedColumn) -> Values:
+    """A feature as a view has it: a missing text is None."""
+    values, present = found.values, found.present
+    if values.dtype.kind == "O" and not present.all():
+        values = values.copy()
+        values[~present] = None
+    return values, present
 
 
 def finite(column: MaskedColumn) -> MaskedColumn:
