@@ -112,7 +112,7 @@ def evaluate(text: str, inputs: OnDemandInputs) -> dict[str, list[Any]]:
     own = on_demand(OnDemandSpec(request=spec.request, features=spec.features, lists=spec.lists))
     looked_up = {name: column(inputs[name], kind) for name, kind in spec.columns.items()}
     rows = len(next(iter(looked_up.values())).values)
-    parts: dict[str, Any] = {name: (each.values, each.present, each.items) for name, each in looked_up.items()}
+    parts = {name: (each.values, each.present) for name, each in looked_up.items()}
     found = own.values(parts, own.given(_rows(inputs, [field.name for field in own.request], rows)), rows)
     names, first = list(inputs), next(iter(looked_up))
     is_long = names.index(first) < names.index(first.partition("__")[2])

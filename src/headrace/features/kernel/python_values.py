@@ -35,12 +35,7 @@ def lists_of_owners(values: np.ndarray, number: np.ndarray) -> np.ndarray:
     return np.fromiter((flat[end - own : end] for end, own in zip(ends, number.tolist(), strict=True)), object)
 
 
-def in_expressions(found: Values) -> Any:
-    """Return the parts of a masked column: times and dates in microseconds, and for lists the kind of their items."""
+def in_expressions(found: Values) -> Values:
+    """Return values as expressions take them: times and dates in microseconds."""
     values, present = found
-    if values.dtype.kind == "M":
-        return values.astype(_TIME).astype(np.int64), present
-    lists = [value for value in values.tolist() if isinstance(value, list)] if values.dtype == object else []
-    if not lists:
-        return found
-    return values, present, next((type(items[0]).__name__ for items in lists if items), "float")
+    return (values.astype(_TIME).astype(np.int64), present) if values.dtype.kind == "M" else found
