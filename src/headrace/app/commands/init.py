@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from headrace.app.project.template import FLIGHTS, TEMPLATES
+from headrace.app.project.template import templates
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the new project. It is made if it does not exist.")]
-_CHOICES = "; ".join(f"{name}: {what}" for name, what in TEMPLATES.items())
+_CHOICES = ", ".join(templates())
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +21,10 @@ def register(app: typer.Typer) -> None:
 def init(
     folder: Folder,
     *,
-    template: Annotated[str, typer.Option(help=f"The project to start from. {_CHOICES}.")] = FLIGHTS,
+    template: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help=f"The project to start from: {_CHOICES} (default: the first)."),
+    ] = None,
 ) -> None:
     """Write a project to start from: definitions, tests of its features, and a README with the next commands."""
     from headrace.app.project.template import write_template

@@ -57,7 +57,11 @@ _MARKER = "made-by-headrace-demo"
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """The options of a demo. ``folder`` is emptied first. Report and chart go to ``output``. None: use the settings."""
+    """The options of a demo. ``folder`` is emptied first. Report and chart go to ``output``. None: use the settings.
+
+    ``source`` gives the history of a project; None: the function that the setting ``demo.source`` names. ``name`` is
+    that of the command, which is also in the names of report and chart.
+    """
 
     folder: Path
     output: Path
@@ -66,6 +70,8 @@ class DemoOptions:
     days: int | None = None
     free_run: bool = False
     days_per_second: float = 1.0
+    source: Callable[[Project], History] | None = None
+    name: str = "demo"
 
 
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
@@ -88,8 +94,9 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         stack.callback(services.stop)
         starting = stack.enter_context(ThreadPoolExecutor(1)).submit(services.start)  # while project and history load
         project = load_project(settings)
-        history = _history(settings, options.days)
-        state = DemoState("free run" if options.free_run else "lockstep", history.from_us, history.to_us)
+        history = _history(settings, project, options)
+        mode = "free run" if options.free_run else "lockstep"
+        state = DemoState(mode, history.from_us, history.to_us, name=options.name)
         view = stack.enter_context(DemoView(state, console))
         _enter(state, view, "starting Kafka and Valkey")
         starting.result()
@@ -102,8 +109,8 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         _enter(state, view, "auditing every served vector")
         report, curves = build_report(settings, project, stage.model, history, tally)
     report["seconds"] = round(time.monotonic() - started, 1)
-    _write(options.output, report, curves, tally)
-    final_screen(report, console)
+    _write(options, report, curves, tally)
+    final_screen(report, console, options.name)
     return report
 
 
@@ -131,10 +138,13 @@ def _enter(state: DemoState, view: DemoView, phase: str) -> None:
     view.refresh()
 
 
-def _history(settings: Settings, days: int | None) -> History:
-    module, _, function = settings.demo.source.partition(":")
-    made: History = getattr(import_module(module), function)(settings.demo.months)
-    return made if days is None else FirstDays(made, days)
+def _history(settings: Settings, project: Project, options: DemoOptions) -> History:
+    if options.source is not None:
+        made = options.source(project)
+    else:
+        module, _, function = settings.demo.source.partition(":")
+        made = getattr(import_module(module), function)(settings.demo.months)
+    return made if options.days is None else FirstDays(made, options.days)
 
 
 def _environment(settings: Settings, *, flush: str) -> dict[str, str]:
@@ -153,12 +163,13 @@ def _environment(settings: Settings, *, flush: str) -> dict[str, str]:
     }
 
 
-def _write(output: Path, report: dict[str, Any], curves: Any, tally: ReplayTally) -> None:
-    output.mkdir(parents=True, exist_ok=True)
+def _write(options: DemoOptions, report: dict[str, Any], curves: Any, tally: ReplayTally) -> None:
+    options.output.mkdir(parents=True, exist_ok=True)
     content = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
-    (output / "demo-report.json").write_bytes(content)
+    (options.output / f"{options.name}-report.json").write_bytes(content)
     days, live, frozen = curves
-    chart.draw(output / "demo-auc.png", days, live, frozen, [(v, at // DAY_US) for v, at in tally.swapped.items()])
+    swapped = [(version, at // DAY_US) for version, at in tally.swapped.items()]
+    chart.draw(options.output / f"{options.name}-auc.png", days, live, frozen, swapped)
 
 
 class DemoStage:

@@ -53,7 +53,12 @@ def screen(state: DemoState, width: int, height: int, elapsed_s: float) -> Group
 
 
 def _header(state: DemoState, width: int, elapsed_s: float) -> list[RenderableType]:
-    words = (("headrace demo", "bold"), state.mode, (state.phase, "bold cyan"), wording.format_elapsed(elapsed_s))
+    words = (
+        (f"headrace {state.name}", "bold"),
+        state.mode,
+        (state.phase, "bold cyan"),
+        wording.format_elapsed(elapsed_s),
+    )
     title = Text(" · ").join(Text.assemble(word) for word in words)
     done = wording.share_done(state)
     bar = ProgressBar(total=1.0, completed=done, width=max(10, width - 39), complete_style="cyan")

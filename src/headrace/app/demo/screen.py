@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _WIDE = 100
 
 
-def final_screen(report: ReportData, console: Console) -> None:
+def final_screen(report: ReportData, console: Console, name: str = "demo") -> None:
     """Print the report. A missing value is shown as ``-``. Only a promise that was surely kept gets a check."""
 
     def words(value: object) -> str:
@@ -38,7 +38,7 @@ def final_screen(report: ReportData, console: Console) -> None:
     ]
     right = [_titled("counts", _counts(report, words)), _titled("decisions", _decisions(report, words))]
     line = "-" if console.options.ascii_only else "─"
-    console.print(Rule("[bold]headrace demo: report", style="cyan", align="left", characters=line))
+    console.print(Rule(f"[bold]headrace {name}: report", style="cyan", align="left", characters=line))
     console.print(_side_by_side(left, right) if console.width >= _WIDE else Group(*left, *right))
     console.print(_titled("versions", _versions(report, words)))
 

@@ -55,3 +55,5 @@ class DemoState:
     """Days since the epoch. The next two lists have the rolling AUC at their end; few rows give NaN."""
     auc_live: list[float] = field(default_factory=list)
     auc_frozen: list[float] = field(default_factory=list)
+    name: str = "demo"
+    """The command that runs."""

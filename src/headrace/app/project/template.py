@@ -7,17 +7,10 @@ from pathlib import Path
 from headrace.errors import ProjectError
 
 PARTS = ("headrace.toml", "streams", "features", "trainers")
-FLIGHTS = "flights"
-TEMPLATES = {
-    FLIGHTS: "the project of the demo: flights, weather, and a model of delays",
-    "minimal": "one stream, one view, one service",
-    "payments": "card payments with refunds, and a model of fraud",
-}
-"""The templates, each with what it is."""
 
 
 def template_folder() -> Path:
-    """Return the folder of the flights project: in the installed package, or the root of a checkout."""
+    """Return the folder of the demo's definitions: in the installed package, or the root of a checkout."""
     package = _package()
     for folder in (package / "template", package.parents[1]):
         if all((folder / part).exists() for part in PARTS):
@@ -27,8 +20,16 @@ def template_folder() -> Path:
     )
 
 
-def write_template(target: Path, name: str = FLIGHTS) -> list[Path]:
-    """Copy a template into `target` and return the written files.
+def templates() -> dict[str, Path]:
+    """Return the templates by name, each with its folder: that of the demo first."""
+    package = _package()
+    folder = next((each for each in (package / "templates", package.parents[1] / "templates") if each.is_dir()), None)
+    found = [] if folder is None else sorted(each for each in folder.iterdir() if each.is_dir())
+    return {each.name: each for each in sorted(found, key=_has_definitions)}
+
+
+def write_template(target: Path, name: str | None = None) -> list[Path]:
+    """Copy a template into `target` and return the written files. None: that of the demo.
 
     Raises ProjectError, and writes nothing, if a file would be overwritten, or if there is no such template.
     """
@@ -44,19 +45,24 @@ def write_template(target: Path, name: str = FLIGHTS) -> list[Path]:
     return list(wanted.values())
 
 
-def _contents(name: str) -> dict[Path, Path]:
+def _contents(name: str | None) -> dict[Path, Path]:
     """Return the files of a template, each with its place in the project."""
-    if name not in TEMPLATES:
-        raise ProjectError(f"there is no template {name!r}: there are {', '.join(TEMPLATES)}")
-    own = _package() / "templates" / name
-    own = own if own.is_dir() else _package().parents[1] / "templates" / name
-    if not own.is_dir():
-        raise ProjectError(f"this installation of headrace lacks the template {name!r}; reinstall it")
+    known = templates()
+    if not known:
+        raise ProjectError(f"this installation of headrace has no templates beside {_package()}; reinstall it")
+    own = known.get(next(iter(known)) if name is None else name)
+    if own is None:
+        raise ProjectError(f"there is no template {name!r}: there are {', '.join(known)}")
     found = {path: path.relative_to(own) for path in _files(own)}
-    if name == FLIGHTS:
+    if not _has_definitions(own):
         shared = template_folder()
         found |= {path: path.relative_to(shared) for part in PARTS for path in _files(shared / part)}
     return found
+
+
+def _has_definitions(template: Path) -> bool:
+    """Return False for the template of the demo: its definitions are those in :func:`template_folder`."""
+    return (template / PARTS[0]).exists()
 
 
 def _package() -> Path:
