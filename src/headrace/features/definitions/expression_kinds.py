@@ -265,7 +265,7 @@ _TAKES: dict[str, str] = {
     "when": "a bool, and two numbers or two values of one kind",
     "cast": "int, float, bool and str; a decimal becomes a float, and a float no str",
 }
-"""What a step takes, for errors."""
+"""The operands that a step takes, for errors."""
 _NULL_OF_NULL = (
     COMPARISONS
     | TIME_PARTS

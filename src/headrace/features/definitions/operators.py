@@ -1,4 +1,4 @@
-"""What expressions are made of: Python's operators and the steps of numbers."""
+"""The operators of expressions, as in Python, and the steps of numbers."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class Operators:
         """Return an expression for the value as an int, a float, a bool or a str.
 
         A double becomes the whole number towards zero. A text has to be a number such as ``"-1.5"``, or ``"true"`` or
-        ``"false"``. What cannot be cast is null, such as ``"x"`` as an int, or a number beyond 64 bits.
+        ``"false"``. A value that cannot be cast is null, such as ``"x"`` as an int, or a number beyond 64 bits.
         """
         return self.step_with_data("cast", getattr(kind, "__name__", kind), write=f"one of {', '.join(CASTS)}")
 
