@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.categories import CountBy, SumBy
     from headrace.features.definitions.entity import Entity
     from headrace.features.definitions.expression import col
-    from headrace.features.definitions.frequency import Entropy, Mode, TopK, TopShare
+    from headrace.features.definitions.frequency import Entropy, Mode, TopK, TopShare, UniqueList
     from headrace.features.definitions.functions import haversine, max_of, min_of, now, when
     from headrace.features.definitions.recency import Age, Gap, Since
     from headrace.features.definitions.role import Role
@@ -119,7 +119,7 @@ _MODULES = {
         "Quantile", "Std", "Sum", "Variance",
     ),
     "headrace.features.definitions.categories": ("CountBy", "SumBy"),
-    "headrace.features.definitions.frequency": ("Entropy", "Mode", "TopK", "TopShare"),
+    "headrace.features.definitions.frequency": ("Entropy", "Mode", "TopK", "TopShare", "UniqueList"),
     "headrace.features.definitions.functions": ("haversine", "max_of", "min_of", "now", "when"),
     "headrace.features.definitions.entity": ("Entity",),
     "headrace.features.definitions.expression": ("col",),
@@ -171,9 +171,9 @@ __all__ = [
     "NoModelError", "Places", "Predicted", "Predictor", "Preview", "Project", "Protobuf", "Quantile", "Ratio", "Role",
     "Run", "Settings", "Since", "Skew", "Sliding", "Status", "Std", "Stream", "Sum", "SumBy", "Table", "TerminalError",
     "TimeText", "TopK", "TopShare", "TrainingSet", "TransientError", "Trend", "Tumbling", "UnavailableError",
-    "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "consecutive", "drift", "expected_cost",
-    "field", "haversine", "hysteresis", "load_project", "load_settings", "max_of", "min_of", "now", "own_metric",
-    "performance", "preview", "rebuild", "schedule", "training_set", "volume", "when", "within_block",
+    "UniqueList", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "consecutive", "drift",
+    "expected_cost", "field", "haversine", "hysteresis", "load_project", "load_settings", "max_of", "min_of", "now",
+    "own_metric", "performance", "preview", "rebuild", "schedule", "training_set", "volume", "when", "within_block",
 ]  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from headrace.features.definitions.aggregates import (
 from headrace.features.definitions.categories import CountBy, SumBy
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
-from headrace.features.definitions.frequency import Entropy, Mode, TopK, TopShare
+from headrace.features.definitions.frequency import Entropy, Mode, TopK, TopShare, UniqueList
 from headrace.features.definitions.recency import Age, Gap, Since
 from headrace.features.definitions.shape import Correlation, DecayedMean, Kurtosis, Ratio, Skew, Trend
 from headrace.features.definitions.view import FeatureView
@@ -135,6 +135,10 @@ view = FeatureView(
         "usual_pieces": TopK("pieces", 2, capacity=2, where=col("cash")),
         "usual_buyer": Mode("buyer", where=col("amount") > 0),
         "usual": Mode("pieces", capacity=3),
+        "some_buyers": UniqueList("buyer", most=2),
+        "some_amounts": UniqueList("amount", most=3, where=col("cash")),
+        "all_pieces": UniqueList("pieces"),
+        "some_times": UniqueList("at", most=1),
         "loyal": TopShare("buyer", capacity=2),
         "loyal_pieces": TopShare("pieces", n=2),
         "variety": Entropy("buyer"),

@@ -24,6 +24,7 @@ from headrace.features.definitions.feature_spec import (
     TopKSpec,
     TopShareSpec,
     TrendSpec,
+    UniqueListSpec,
 )
 
 if TYPE_CHECKING:
@@ -190,6 +191,11 @@ def _mode(feature: ModeSpec, rows: list[Counted], _: int) -> list[Answer]:
     return [(next((category for _, category in _frequent(feature, rows)), None), 0.0)]
 
 
+def _unique_list(feature: UniqueListSpec, rows: list[Counted], _: int) -> list[Answer]:
+    newest = list(dict.fromkeys(row[3] for row in reversed(rows)))
+    return [(newest[: feature.n], 0.0)]
+
+
 def _top_share(feature: TopShareSpec, rows: list[Counted], _: int) -> list[Answer]:
     return [(-sum(count for count, _ in _frequent(feature, rows)[: feature.n]) / len(rows) if rows else None, 0.0)]
 
@@ -207,6 +213,7 @@ ANSWERS: dict[type, Callable[[Any, list[Counted], int], list[Answer]]] = {
     TopKSpec: _top_k,
     ModeSpec: _mode,
     TopShareSpec: _top_share,
+    UniqueListSpec: _unique_list,
     EntropySpec: _entropy,
     CountBySpec: _count_by,
     SumBySpec: _sum_by,

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headrace import Entity, Entropy, FeatureView, Lifetime, Mode, Stream, TopK, TopShare
+from headrace import Entity, Entropy, FeatureView, Lifetime, Mode, Stream, TopK, TopShare, UniqueList
 from headrace.bus.event import Event
 from headrace.errors import DefinitionError
 from headrace.features.definitions.spec import to_document
@@ -138,6 +138,7 @@ def test_the_bytes_of_an_entry_are_as_written() -> None:
         (TopK("shop", 3), {"aggregate": "top_k", "capacity": 64, "n": 3}),
         (TopShare("shop"), {"aggregate": "top_share", "capacity": 64, "n": 1}),
         (Mode("shop", capacity=9), {"aggregate": "mode", "capacity": 9}),
+        (UniqueList("shop", 3), {"aggregate": "unique_list", "n": 3}),
         (Entropy("shop"), {"aggregate": "entropy", "capacity": 64}),
     ],
 )
@@ -148,6 +149,7 @@ def test_the_specs_are_as_written(made: Any, written: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (lambda: UniqueList("shop", 101), "UniqueList(most=101): a whole number from 1 to 100"),
         (lambda: TopK("shop", 0), "TopK(n=0): a whole number from 1 to 64"),
         (lambda: TopK("shop", 9, capacity=8), "TopK(n=9): a whole number from 1 to 8"),
         (lambda: Mode("shop", capacity=501), "Mode(capacity=501): a whole number of categories from 1 to 500"),

@@ -34,7 +34,7 @@ from headrace.features.definitions.feature_spec import (
     SumSpec,
     VarianceSpec,
 )
-from headrace.features.definitions.frequency import Entropy, Mode, TopK, TopShare
+from headrace.features.definitions.frequency import Entropy, Mode, TopK, TopShare, UniqueList
 from headrace.features.definitions.measured import OfValue, Value, value_tree, where_tree
 from headrace.features.definitions.recency import Age, Gap, Since
 from headrace.features.definitions.shape import Correlation, DecayedMean, Kurtosis, Ratio, Skew, Trend
@@ -324,5 +324,5 @@ class Histogram:
 Aggregate = (
     Count | Sum | Mean | Variance | Std | Min | Max | First | Last | LastN | DecayedSum | ApproxDistinct | Quantile
     | Histogram | Since | Age | Gap | Ratio | Skew | Kurtosis | Correlation | Trend | DecayedMean
-    | CountBy | SumBy | TopK | TopShare | Mode | Entropy
+    | CountBy | SumBy | TopK | TopShare | Mode | Entropy | UniqueList
 )  # fmt: skip

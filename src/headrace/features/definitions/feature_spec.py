@@ -303,6 +303,16 @@ class ModeSpec(OfAnyKind, frozen=True, kw_only=True, tag="mode"):
     capacity: int
 
 
+class UniqueListSpec(OfAnyKind, frozen=True, kw_only=True, tag="unique_list"):
+    """The ``n`` distinct values that came last, as a list."""
+
+    n: int
+
+    def result(self, of: str) -> str:
+        """Return the kind of a list of the values."""
+        return f"list({super().result(of)})"
+
+
 class TopShareSpec(FrequencySpec, frozen=True, kw_only=True, tag="top_share"):
     """The share of the rows that the ``n`` most frequent categories have."""
 
@@ -334,5 +344,5 @@ AnyFeatureSpec = (
     CountSpec | SumSpec | MeanSpec | VarianceSpec | StdSpec | MinSpec | MaxSpec | FirstSpec | LastSpec | LastNSpec
     | DecayedSumSpec | ApproxDistinctSpec | QuantileSpec | HistogramSpec | SinceSpec | AgeSpec | GapSpec
     | RatioSpec | SkewSpec | KurtosisSpec | CorrelationSpec | TrendSpec | DecayedMeanSpec | CountBySpec | SumBySpec
-    | TopKSpec | ModeSpec | TopShareSpec | EntropySpec | RowValueSpec
+    | TopKSpec | ModeSpec | UniqueListSpec | TopShareSpec | EntropySpec | RowValueSpec
 )  # fmt: skip

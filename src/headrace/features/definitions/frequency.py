@@ -1,4 +1,4 @@
-"""Aggregates of how often categories come that are not named beforehand."""
+"""Aggregates of categories that are not named beforehand: how often they come, and which came last."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headrace.errors import DefinitionError
-from headrace.features.definitions.feature_spec import EntropySpec, ModeSpec, TopKSpec, TopShareSpec
+from headrace.features.definitions.feature_spec import EntropySpec, ModeSpec, TopKSpec, TopShareSpec, UniqueListSpec
 from headrace.features.definitions.measured import value_tree, where_tree
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.measured import Value
 
 MOST_CAPACITY = 500
+MOST_UNIQUE = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,33 @@ class Entropy(_OfCategories):
     def spec(self) -> EntropySpec:
         """The aggregate as data, without the name that a view gives it."""
         return EntropySpec(value=value_tree(self.value), where=where_tree(self.where), capacity=self.capacity)
+
+
+@dataclass(frozen=True, eq=False)
+class UniqueList:
+    """The distinct values that came last, the newest first, as a list of at most ``most``; empty over no rows.
+
+    A value has the place of its newest row. A text counts by its first 32 bytes. It is exact, however many values
+    there are.
+
+    >>> from headrace import UniqueList
+    >>> UniqueList("country", most=5).spec.n
+    5
+    """
+
+    value: Value
+    most: int = 10
+    where: Expression | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.most) is not int or not 1 <= self.most <= MOST_UNIQUE:
+            message = f"UniqueList(most={self.most!r}): a whole number from 1 to {MOST_UNIQUE}"
+            raise DefinitionError(message)
+
+    @cached_property
+    def spec(self) -> UniqueListSpec:
+        """The aggregate as data, without the name that a view gives it."""
+        return UniqueListSpec(value=value_tree(self.value), where=where_tree(self.where), n=self.most)
 
 
 def _check(aggregate: str, capacity: int, n: int = 1) -> None:

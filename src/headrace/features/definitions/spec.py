@@ -62,6 +62,6 @@ def result_kind(aggregate: str, of: str) -> str:
         return "int"
     if of.startswith("decimal("):
         return "float"
-    if aggregate in {"first", "last", "last_n", "top_k", "mode", "row_value"}:
+    if aggregate in {"first", "last", "last_n", "top_k", "mode", "unique_list", "row_value"}:
         return of
     return "int" if aggregate in {"sum", "sum_by", "min", "max"} and of != "float" else "float"

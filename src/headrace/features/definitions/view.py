@@ -41,7 +41,7 @@ _OR_ROWS = [*_ANYTHING, "null"]
 _TAKES = {
     **dict.fromkeys(["count", "since", "age", "gap"], _OR_ROWS),
     **dict.fromkeys(["count_by", "top_k", "mode", "top_share", "entropy"], _CATEGORIES),
-    **dict.fromkeys(["approx_distinct", "first", "last", "last_n"], _ANYTHING),
+    **dict.fromkeys(["approx_distinct", "first", "last", "last_n", "unique_list"], _ANYTHING),
 }
 
 

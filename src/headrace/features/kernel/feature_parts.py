@@ -35,6 +35,7 @@ from headrace.features.definitions.feature_spec import (
     TopKSpec,
     TopShareSpec,
     TrendSpec,
+    UniqueListSpec,
     VarianceSpec,
 )
 from headrace.features.kernel.category_sketch import ENTROPY
@@ -175,6 +176,7 @@ _PARTS: dict[type[FeatureSpec], Callable[[Any, TypedValue, Component], list[Feat
     TopKSpec: lambda f, _, own: [FeaturePart(place, [_categories(own, f.capacity)]) for place in range(f.n)],
     ModeSpec: lambda f, _, own: [FeaturePart(0, [_categories(own, f.capacity)])],
     TopShareSpec: lambda f, _, own: [FeaturePart(-f.n, [_categories(own, f.capacity)])],
+    UniqueListSpec: lambda f, _, own: [FeaturePart(0, [replace(own, op="unique", argument=f.n)])],
     EntropySpec: lambda f, _, own: [FeaturePart(ENTROPY, [_categories(own, f.capacity)])],
 }
 """The parts of features with several columns, or with one of the items of a sketch."""

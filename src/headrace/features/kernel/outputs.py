@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _IN_TILES_AS_NUMBERS = {"bool": "bool", "datetime": "datetime64[us]", "date": "datetime64[D]"}
 EXACT_OF_DECIMALS = frozenset({
-    "count", "count_by", "sum", "sum_by", "mean", "min", "max", "first", "last", "last_n", "row_value",
+    "count", "count_by", "sum", "sum_by", "mean", "min", "max", "first", "last", "last_n", "unique_list",
+    "row_value",
     "approx_distinct",
 })  # fmt: skip
 """The aggregates that take a decimal as the number of its units. The others take it as a double."""

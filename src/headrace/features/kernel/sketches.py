@@ -14,6 +14,7 @@ import numpy as np
 from headrace.features.kernel.category_sketch import CATEGORY_TEXT, CategorySketch
 from headrace.features.kernel.hyperloglog import estimate
 from headrace.features.kernel.text_sketch import TextSketch
+from headrace.features.kernel.unique_sketch import UniqueSketch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,12 +192,14 @@ _SKETCHES: dict[str, Callable[[Component], Sketch]] = {
     "buckets": lambda c: BucketSketch(c.argument),
     "newest": lambda c: NewestSketch(c.argument, c.dtype),
     "categories": lambda c: CategorySketch(c.argument, c.dtype),
+    "unique": lambda c: UniqueSketch(c.argument, c.dtype),
 }
 _OF_TEXTS: dict[str, Callable[[Component], Sketch]] = {
     "first": lambda _: TextSketch(earliest=True),
     "last": lambda _: TextSketch(),
     "newest": lambda c: TextSketch(c.argument),
     "categories": lambda c: CategorySketch(c.argument, CATEGORY_TEXT),
+    "unique": lambda c: UniqueSketch(c.argument, CATEGORY_TEXT),
     "row_value": lambda _: TextSketch(keeps_rows=True),
 }
 
