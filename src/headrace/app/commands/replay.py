@@ -92,14 +92,12 @@ def _history(
     from headrace.event_log.event_log import EventLog
 
     streams = list(project.streams.values())
-    if list(files) == [FROM_LOG]:
-        log = EventLog(settings.event_log, namespace=settings.namespace)
-        topics = [stream.topic for stream in streams if log.exists(stream.topic)]
-    else:
-        topics = [name.partition("=")[0] for name in files]
+    log = EventLog(settings.event_log, namespace=settings.namespace)
+    of_log = list(files) == [FROM_LOG]
+    in_log = [stream.topic for stream in streams if of_log and log.exists(stream.topic)]
     for model in project.models.values():
-        check_streams(model, streams, topics)
-    found = history_of_log(log, streams) if list(files) == [FROM_LOG] else history_of_files(streams, files, rules, zone)
+        check_streams(model, streams, in_log if of_log else [name.partition("=")[0] for name in files])
+    found = history_of_log(log, streams) if of_log else history_of_files(streams, files, rules, zone)
     for topic, own in found.items():
         if own.left_out:
             typer.echo(f"{topic}: {own.left_out:,} rows are left out, as a worker would not count them", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from heapq import merge
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -60,12 +59,12 @@ class GivenHistory:
         """The number of events by topic."""
         return {topic: len(own.times_ms) for topic, own in self._streams.items()}
 
-    @cached_property
+    @property
     def from_us(self) -> int:
         """The first whole hour, microseconds UTC."""
         return min(own.times_ms[0] for own in self._streams.values()) * 1_000 // _HOUR_US * _HOUR_US
 
-    @cached_property
+    @property
     def to_us(self) -> int:
         """The whole hour after the last event."""
         return (max(own.times_ms[-1] for own in self._streams.values()) * 1_000 // _HOUR_US + 1) * _HOUR_US

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from headrace.errors import TerminalError
-from headrace.features.offline.feature_history import COLUMN_TYPES
 from headrace.serving.feature_vectors import Status
 
 if TYPE_CHECKING:
@@ -129,6 +128,8 @@ class FoldedFeatures:
 
     def to_polars(self) -> pl.DataFrame:
         """Return one row for each entity and time, with the columns of :meth:`to_dicts`."""
+        from headrace.features.offline.feature_history import COLUMN_TYPES  # it imports pandas, which takes a second
+
         rows = self.to_dicts()
         names = [*dict.fromkeys(name for entity in self.entities for name in entity), AT, *self.columns]
         types = {**{name: COLUMN_TYPES.get(kind) for name, kind in self.kinds.items()}, AT: COLUMN_TYPES["datetime"]}
