@@ -84,6 +84,20 @@ def test_a_transaction_that_commits_late_loses_no_row(scenes: Any, postgres: Pos
     assert scene.look() == []
 
 
+def test_a_user_who_may_only_read_sees_that_others_have_not_ended(scenes: Any, postgres: Postgres) -> None:
+    postgres.sql(f"CREATE ROLE plain LOGIN; GRANT SELECT ON {scenes.table} TO plain")
+    postgres.sql("CREATE DATABASE other")
+    scene = scenes(url=postgres.url("plain"))
+    insert = f"INSERT INTO {scenes.table} (note) VALUES ('n')"
+    with psycopg.connect(f"{postgres.url().removesuffix('/postgres')}/other") as elsewhere:
+        elsewhere.execute("SELECT 1")  # a transaction of another database is not waited for
+        with psycopg.connect(postgres.url()) as late:
+            late.execute(insert)
+            postgres.sql(insert)
+            assert scene.look() == []
+        assert ids(scene.look()) == [1, 2]
+
+
 def test_a_prepared_transaction_is_waited_for(scenes: Any, postgres: Postgres) -> None:
     scene = scenes()
     with psycopg.connect(postgres.url()) as late:
