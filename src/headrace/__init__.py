@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from headrace.serving.model_event_feed import ModelEventFeed
     from headrace.serving.predictor import Predictor
     from headrace.serving.subscriber import ModelSubscriber
+    from headrace.streams.processors.processor import Processor, processor
     from headrace.trainers.data.training_set import TrainingSet
     from headrace.trainers.definitions import (
         Gate,
@@ -137,6 +138,7 @@ _MODULES = {
     "headrace.serving.model_event_feed": ("ModelEventFeed",),
     "headrace.serving.predictor": ("Predictor",),
     "headrace.serving.subscriber": ("ModelSubscriber",),
+    "headrace.streams.processors.processor": ("Processor", "processor"),
     "headrace.trainers.definitions": (
         "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "consecutive", "drift", "hysteresis",
         "performance", "schedule", "volume",
@@ -168,12 +170,13 @@ __all__ = [
     "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView", "First", "Floors", "Gap", "Gate",
     "HeadraceError", "Histogram", "Json", "JsonSchema", "Kurtosis", "Label", "Last", "LastN", "Lifetime",
     "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Mode", "Model", "ModelEventFeed", "ModelSubscriber",
-    "NoModelError", "Places", "Predicted", "Predictor", "Preview", "Project", "Protobuf", "Quantile", "Ratio", "Role",
-    "Run", "Settings", "Since", "Skew", "Sliding", "Status", "Std", "Stream", "Sum", "SumBy", "Table", "TerminalError",
-    "TimeText", "TopK", "TopShare", "TrainingSet", "TransientError", "Trend", "Tumbling", "UnavailableError",
-    "UniqueList", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "consecutive", "drift",
-    "expected_cost", "field", "haversine", "hysteresis", "load_project", "load_settings", "max_of", "min_of", "now",
-    "own_metric", "performance", "preview", "rebuild", "schedule", "training_set", "volume", "when", "within_block",
+    "NoModelError", "Places", "Predicted", "Predictor", "Preview", "Processor", "Project", "Protobuf", "Quantile",
+    "Ratio", "Role", "Run", "Settings", "Since", "Skew", "Sliding", "Status", "Std", "Stream", "Sum", "SumBy", "Table",
+    "TerminalError", "TimeText", "TopK", "TopShare", "TrainingSet", "TransientError", "Trend", "Tumbling",
+    "UnavailableError", "UniqueList", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect",
+    "consecutive", "drift", "expected_cost", "field", "haversine", "hysteresis", "load_project", "load_settings",
+    "max_of", "min_of", "now", "own_metric", "performance", "preview", "processor", "rebuild", "schedule",
+    "training_set", "volume", "when", "within_block",
 ]  # fmt: skip
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.service_spec import ServiceSpec
     from headrace.features.definitions.store_documents import ServiceDocument
     from headrace.features.definitions.view_spec import ViewSpec
+    from headrace.streams.processors.processor import Processor
 
 logger = structlog.get_logger(__name__)
 _WORKERS_S = 5.0
@@ -72,6 +73,10 @@ class ProjectDeployment:
             named_stream(settings, place, project)  # raises if the definitions have no stream for it any more
         self.views: list[ViewSpec] = [view.spec for view in project.views.values()]
         self.services: list[ServiceSpec] = [service.spec for service in project.services.values()]
+        self._processors = [
+            PlanLine(kind="processor", name=each.name, action="not deployed", what=[_way(each)])
+            for each in project.processors.values()
+        ]
         self._namespace, self._topics = settings.namespace, settings.topics
         self._servers, redis_url = addresses(settings)
         self._signing = settings.signing
@@ -97,7 +102,7 @@ class ProjectDeployment:
             in_force=self._in_force(),
             live=self._live(),
         )
-        return msgspec.structs.replace(plan, lines=[self._estimated(line) for line in plan.lines])
+        return msgspec.structs.replace(plan, lines=[*map(self._estimated, plan.lines), *self._processors])
 
     def _in_force(self) -> dict[str, ServiceDocument]:
         found = {spec.name: self._store.get_document(f"service:{spec.name}") for spec in self.services}
@@ -230,6 +235,11 @@ def deployed_services(settings: Settings) -> dict[str, AuditedService]:
         version: AuditedService.deployed(service, deployed.specs)
         for version, service in deployed.service_versions.items()
     }
+
+
+def _way(processor: Processor) -> str:
+    """Return from where to where a processor works."""
+    return f"{processor.source.topic} → {', '.join(stream.topic for stream in processor.into)}"
 
 
 def _rows(ends: Mapping[SourcePartition, int]) -> int:

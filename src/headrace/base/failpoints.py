@@ -25,6 +25,13 @@ The name in an ingest::
 
     after-ingest-flush  Kafka has the rows of a file or a batch; the file or the position is not remembered yet
 
+The names in a processor, in the order in which a batch passes them::
+
+    before-process-write    the function has given its events; the transaction has not begun
+    before-process-offsets  Kafka's client has the events; the offsets are not in the transaction
+    before-process-commit   the offsets are in the transaction; it is open
+    after-process-commit    the transaction is committed; the process does not know it yet
+
 The names in a trainer, in the order in which a run passes them::
 
     before-ask           a decision asks for a run; nothing is on the bus

@@ -15,7 +15,7 @@ from headrace.errors import BusUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from confluent_kafka import Consumer, Message, TopicPartition
+    from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 READING_ENDS = (
     "_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION",
@@ -169,6 +169,16 @@ class BatchConsumer:
             self._consumer.commit(offsets=[TopicPartition(*position) for position in positions], asynchronous=False)
         except KafkaException as error:
             raise self._unanswered("cannot commit", error) from error
+
+    def send_offsets(self, producer: Producer, positions: Sequence[tuple[str, int, int]], timeout_s: float) -> None:
+        """Commit (topic, partition, next offset) in the transaction of a producer. Raises KafkaException.
+
+        Kafka refuses it if another member of the group has one of these partitions by now.
+        """
+        from confluent_kafka import TopicPartition  # noqa: PLC0415
+
+        offsets = [TopicPartition(*position) for position in positions]
+        producer.send_offsets_to_transaction(offsets, self._consumer.consumer_group_metadata(), timeout_s)
 
     def _unanswered(self, what: str, error: Exception) -> BusUnavailableError:
         group = str(self._options["group.id"])

@@ -246,9 +246,7 @@ class EventProducer:
             del self._failed[0]
 
     def _hand_back_refused(self) -> None:
-        from confluent_kafka import KafkaError  # noqa: PLC0415
-
-        codes = {getattr(KafkaError, name) for name in _REFUSED}
+        codes = refused_codes()
         refused = [(record, error) for record, error in self._failed if error.code() in codes]
         if refused:
             self._failed = [(record, error) for record, error in self._failed if error.code() not in codes]
@@ -257,6 +255,18 @@ class EventProducer:
             message = f"{self._servers} refuses {len(refused)} messages, first one to {record.topic!r}: {said}"
             lacks_right = error.name() == "TOPIC_AUTHORIZATION_FAILED"
             raise RefusedError(message, [record for record, _ in refused], lacks_right=lacks_right)
+
+
+def refused_codes() -> set[int]:
+    """Return the codes of the errors that the broker would give for the same record again."""
+    from confluent_kafka import KafkaError  # noqa: PLC0415
+
+    return {getattr(KafkaError, name) for name in _REFUSED}
+
+
+def record_of(stream: Stream, event: msgspec.Struct, writer: RecordWriter) -> ProducerRecord:
+    """Return the record of an event, keyed by the stream's key fields, without a timestamp. It is not sent."""
+    return _record(stream, event, None, writer)
 
 
 def _record(

@@ -18,6 +18,7 @@ import headrace.models
 import headrace.streams
 import headrace.streams.imports
 import headrace.streams.ingest
+import headrace.streams.processors
 import headrace.trainers
 from tests.support.crash.worker import Setting, work
 from tests.support.waiting import until
@@ -42,9 +43,10 @@ class Fault(Protocol):
 def named_steps() -> set[str]:
     """Every failpoint of workers that there is: in their own code, and in what the tests put round its stores.
 
-    Imports and the ingest process have failpoints of their own.
+    Imports, the ingest process and processors have failpoints of their own.
     """
     others = _named_in(headrace.streams.imports) | _named_in(headrace.streams.ingest)
+    others |= named_steps_of_processors()
     of_workers = _named_in(headrace.streams) - others
     return of_workers | _named_by(Path(work.__code__.co_filename))
 
@@ -52,6 +54,11 @@ def named_steps() -> set[str]:
 def named_steps_of_imports() -> set[str]:
     """Every failpoint that there is in the code of imports and of the event log."""
     return _named_in(headrace.streams.imports) | _named_in(headrace.event_log)
+
+
+def named_steps_of_processors() -> set[str]:
+    """Every failpoint that there is in the code of processors."""
+    return _named_in(headrace.streams.processors)
 
 
 def named_steps_of_trainers() -> set[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.entity import Entity
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.view import FeatureView
+    from headrace.streams.processors.processor import Processor
     from headrace.trainers.definitions import Model
 
 
@@ -41,6 +42,7 @@ class Project:
     views: Mapping[str, FeatureView] = field(default_factory=lambda: MappingProxyType({}))
     services: Mapping[str, FeatureService] = field(default_factory=lambda: MappingProxyType({}))
     models: Mapping[str, Model] = field(default_factory=lambda: MappingProxyType({}))
+    processors: Mapping[str, Processor] = field(default_factory=lambda: MappingProxyType({}))
 
     def model(self, name: str) -> Model:
         """Return the model of this name. Raises ProjectError, which lists the models, if there is none."""
@@ -92,6 +94,9 @@ def collect(modules: Iterable[ModuleType]) -> Project:
             for kind, cls, naming in kinds:
                 if isinstance(value, cls):
                     _add(found[kind], places, kind, getattr(value, naming), value, f"{module.__name__}.{attribute}")
+    for name, processor in found["processors"].items():  # its streams may have no name in a module
+        for stream in (processor.source, *processor.into):
+            _add(found["streams"], places, "streams", stream.topic, stream, places["processors", name])
     return Project(**{kind: MappingProxyType(objects) for kind, objects in found.items()})
 
 
@@ -112,6 +117,7 @@ def _kinds() -> list[tuple[str, type, str]]:
     from headrace.features.definitions.entity import Entity
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.view import FeatureView
+    from headrace.streams.processors.processor import Processor
     from headrace.trainers.definitions import Model
 
     return [
@@ -120,6 +126,7 @@ def _kinds() -> list[tuple[str, type, str]]:
         ("views", FeatureView, "name"),
         ("services", FeatureService, "name"),
         ("models", Model, "name"),
+        ("processors", Processor, "name"),
     ]
 
 

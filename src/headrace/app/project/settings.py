@@ -220,7 +220,7 @@ class Settings(BaseModel):
         "from Redis again. The buffers of Kafka and of the event log are not counted.",
     )
     metrics_host: str = Field(
-        default="127.0.0.1", description="Address on which worker, trainer and ingest serve metrics."
+        default="127.0.0.1", description="Address on which worker, trainer, ingest and process serve metrics."
     )
     metrics_port: NonNegativeInt = Field(
         default=0, le=65_535, description="Port on which a worker serves metrics for Prometheus; 0: none."
@@ -266,6 +266,12 @@ class Settings(BaseModel):
     webhook: WebhookSettings = Field(default_factory=WebhookSettings, description="The HTTP server of webhooks.")
     ingest_metrics_port: NonNegativeInt = Field(
         default=0, le=65_535, description="Port on which `headrace ingest` serves metrics for Prometheus; 0: none."
+    )
+    process_metrics_port: NonNegativeInt = Field(
+        default=0, le=65_535, description="Port on which `headrace process` serves metrics for Prometheus; 0: none."
+    )
+    process_batch_size: PositiveInt = Field(
+        default=5_000, description="Largest number of records that the function of a processor gets at once."
     )
     trainer: TrainerSettings = Field(default_factory=TrainerSettings, description="The trainer.")
     http: HttpSettings = Field(default_factory=HttpSettings, description="The HTTP server.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.streams.deployments.deployment import Deployment
 
-PlanAction = Literal["added", "changed", "removed", "retires", "kept", "unchanged"]
+PlanAction = Literal["added", "changed", "removed", "retires", "kept", "unchanged", "not deployed"]
 
 
 class BackfillEstimate(msgspec.Struct, frozen=True):
@@ -29,14 +29,14 @@ class BackfillEstimate(msgspec.Struct, frozen=True):
 
 
 class PlanLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The line of a plan for one view version or one service: it says what happens to it.
+    """The line of a plan for one view version, service or processor: it says what happens to it.
 
     A view that is removed or changed leaves an old version, which has a line of its own: it *retires*, or it is *kept*
     for the reasons in ``why``. ``what`` has the changes, one phrase each. ``live``: the view has caught up, or the
-    service is in force.
+    service is in force. A processor is *not deployed*: `headrace process` takes it from the project when it starts.
     """
 
-    kind: Literal["view", "service"]
+    kind: Literal["view", "service", "processor"]
     name: str
     action: PlanAction
     before: str | None = None
