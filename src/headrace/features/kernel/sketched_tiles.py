@@ -53,7 +53,7 @@ def gather(entries: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndar
 
 def join(parts: Sequence[np.ndarray]) -> SketchedTiles:
     """Return the tiles of all parts with their entries. Entries that several parts share are copied once."""
-    records = np.concatenate([np.asarray(part) for part in parts])
+    records = _concatenated([np.asarray(part) for part in parts])
     of_parts = [_entries(part) for part in parts]
     own = {id(entries): entries for entries in of_parts}
     lengths = [len(part) for part in parts]
@@ -62,8 +62,17 @@ def join(parts: Sequence[np.ndarray]) -> SketchedTiles:
         arrays = [entries[sketch] for entries in own.values()]
         begins = dict(zip(own, np.cumsum([0, *map(len, arrays)]).tolist(), strict=False))
         records[references(sketch)[0]] += np.repeat([begins[id(entries)] for entries in of_parts], lengths)
-        joined.append(np.concatenate(arrays) if len(arrays) > 1 else arrays[0])
+        joined.append(_concatenated(arrays) if len(arrays) > 1 else arrays[0])
     return sketched(records, joined)
+
+
+def _concatenated(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate arrays of one dtype. Records are joined as bytes: numpy would compare their fields array by array."""
+    dtype = arrays[0].dtype
+    if dtype.names is None:
+        return np.concatenate(arrays)
+    whole: np.ndarray = np.concatenate([array.view((np.void, dtype.itemsize)) for array in arrays])
+    return whole.view(dtype)
 
 
 def spread(tiles: np.ndarray) -> int:

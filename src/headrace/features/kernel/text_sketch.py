@@ -102,6 +102,9 @@ class TextSketch:
         """The n texts of each owner, oldest first."""
         if not len(entries):
             return entries, owner
+        if self.n == 1:
+            kept = self._at_the_end(entries["time"], owner)
+            entries, owner, rank = entries[kept], owner[kept], rank[kept]
         order = np.lexsort((entries["offset"], rank, entries["time"], owner))  # stable: parts keep their order
         entries, owner = entries.take(order), owner[order]
         text, first, count = _texts(entries, owner)
@@ -109,6 +112,13 @@ class TextSketch:
         kept = place < self.n if self.earliest else place >= np.repeat(count, count) - self.n
         chosen = kept[text]
         return entries[chosen], owner[chosen]
+
+    def _at_the_end(self, time: np.ndarray, owner: np.ndarray) -> np.ndarray:
+        """True for the entries at the last, or the first, time of their owner: mostly one text is left to sort."""
+        changed = np.append([True], owner[1:] != owner[:-1])
+        ends = (np.minimum if self.earliest else np.maximum).reduceat(time, np.flatnonzero(changed))
+        at_end: np.ndarray = time == ends[np.cumsum(changed) - 1]
+        return at_end
 
     def value(self, entries: np.ndarray, count: np.ndarray, item: int) -> Values:
         """The newest text (item 0), the one before it (item 1), and so on."""
