@@ -257,6 +257,8 @@ class Worker:
 class FrameLog:
     """An event log that has these rows."""
 
+    restarts = 0
+
     def __init__(self, rows: pl.DataFrame) -> None:
         self._rows = rows
 
