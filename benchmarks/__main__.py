@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import (
+    aggregates,
     backfill,
     evidence,
     evidence_page,
@@ -49,6 +50,7 @@ SECTIONS: dict[str, Callable[[Rig, Options], dict[str, Any]]] = {
     "history": history.run,
     "bytes": footprint.run,
     "formats": formats.run,
+    "aggregates": aggregates.run,
     "growth": growth.run,
     "memory": memory.run,
     "lookups": lookups.run,

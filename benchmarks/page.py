@@ -267,6 +267,15 @@ def _formats(section: Json) -> str:
     return f"{_table(head, rows)}\n\nMedians of runs in turn, on {section['events']:,} payments."
 
 
+def _aggregates(section: Json) -> str:
+    head = ("aggregate", "ns a row", "µs a look-up", "bytes an entity")
+    rows = [(name, each["row_ns"], each["look_up_us"], each["bytes"]) for name, each in section["aggregates"].items()]
+    return (
+        f"{_table(head, rows)}\n\nEach alone, in one window of 1h with 60 tiles: {section['events']:,} events of "
+        f"{section['entities']} entities."
+    )
+
+
 PARTS: dict[str, Callable[[Json], str]] = {
     "ingest": _ingest,
     "freshness": _freshness,
@@ -274,6 +283,7 @@ PARTS: dict[str, Callable[[Json], str]] = {
     "history": _history,
     "bytes": _bytes,
     "formats": _formats,
+    "aggregates": _aggregates,
     "growth": _growth,
     "memory": _memory,
     "lookups": _lookups,
@@ -291,6 +301,7 @@ TITLES = {
     "history": "History from files",
     "bytes": "Bytes in Valkey",
     "formats": "Formats of records",
+    "aggregates": "What each aggregate costs",
     "growth": "Growth",
     "memory": "A million entities in bounded memory",
     "lookups": "Look-ups against the raw read",

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import formats, lookups, page, results, swap, training_sets
+from benchmarks import aggregates, formats, lookups, page, results, swap, training_sets
 from benchmarks.definitions import Payment
 from benchmarks.measuring import Run
 from benchmarks.options import Options
 from benchmarks.workload import START_US, Rows, Workload
 from headrace.base.times import epoch_us
+from headrace.features.definitions.aggregates import Aggregate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,6 +182,15 @@ def test_a_swap_counts_everything_but_the_fits_and_its_parts_are_the_whole() -> 
     assert (told["runs"], told["p95_s"], told["parts"]["register"]["share"]) == (20, 1.0, 0.25)
     text = page.render({"machine": MACHINE, "sections": {"swap": told}})
     assert "| register | 0.25 | 0.25 | 25% |" in text
+
+
+def test_each_aggregate_has_a_row_of_its_costs() -> None:
+    no_rig: Any = None
+    found = aggregates.run(no_rig, Options(events=200, repeat=1))
+    table = page.PARTS["aggregates"](found)
+    names = [line.split(" | ")[0].strip("| ") for line in table.splitlines() if line.startswith("| ")][2:]
+    assert names == sorted(kind.__name__ for kind in get_args(Aggregate))
+    assert all(each["row_ns"] > 0 < each["look_up_us"] and each["bytes"] > 0 for each in found["aggregates"].values())
 
 
 def test_each_format_is_measured_against_its_own_decoder_and_has_a_row() -> None:

@@ -129,7 +129,7 @@ def test_equal_values_have_no_shape(x: list[float | None]) -> None:
     assert found["moving"] == pytest.approx(x[-1], rel=1e-12)
 
 
-def test_what_does_not_fit_into_a_double_is_null() -> None:
+def test_a_power_that_does_not_fit_into_a_double_is_null() -> None:
     of = compiled(FEATURES)
     found = answers(of, lifted(of, [1e200, -1e200, 3.0], [1e300, -1e300, 1.0]))
     assert (found["skew"], found["kurtosis"], found["together"]) == (None, None, None)
