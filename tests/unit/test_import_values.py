@@ -6,23 +6,23 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from headrace import Event, Stream
+from headrace import Count, Entity, Event, FeatureView, Stream
 from headrace.bus.source_partition import import_partition
-from headrace.errors import SettingsError
+from headrace.errors import DefinitionError, SettingsError
 from headrace.streams.imports.availability import Availability
 from headrace.streams.imports.file_pieces import column_names, pieces
 from headrace.streams.imports.import_judge import ImportJudge
 from headrace.streams.imports.source_file import find_files
 from headrace.streams.ingest.file_rows import FileRows
+from headrace.testing import fold
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import polars as pl
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 NOON_MS = int(NOON.timestamp() * 1_000)
@@ -124,3 +124,14 @@ def test_a_column_of_no_times_is_named(tmp_path: Path) -> None:
     name = written(tmp_path, "since", [[1], [2]], pa.list_(pa.int64()))
     with pytest.raises(SettingsError, match=r"--available-at since: the column is list<.*>; it has to be a time"):
         judged(name, plain, "since")
+
+
+def test_rows_in_memory_are_judged_as_those_of_a_file(tmp_path: Path) -> None:
+    """Nested columns of a file that is previewed, and of a table in memory, are the same rows."""
+    view = FeatureView("by_note", Entity("note"), trips, ["1h"], {"n": Count()})
+    name = written(tmp_path, "stops", [[NOON_MS], [NOON_MS]], pa.list_(pa.timestamp("ms", "UTC")))
+    near = pl.read_parquet(name).with_columns(note=pl.lit("a"))
+    assert fold(view, near, entity={"note": "a"})["by_note__n_1h"] == 2
+    far = near.with_columns(stops=pl.Series([[2**62], []]).cast(pl.List(pl.Datetime("us", "UTC"))))
+    with pytest.raises(DefinitionError, match=r"row 0 .* at `\$.stops\[0\]`.*4611686018427387904 us since 1970"):
+        fold(view, far)

@@ -104,7 +104,7 @@ def judged_rows(
     if isinstance(given, Sequence) and not isinstance(given, str | bytes):
         return _Judging(stream, source, rule, zone).of_records(list(map(_record, given)))
     frame = table(given, f"the rows of {stream.topic!r}")
-    return _Judging(stream, source, rule, zone).of_piece(FilePiece(0, columns=frame))
+    return _Judging(stream, source, rule, zone).of_piece(FilePiece.of_frame(frame))
 
 
 def _record(row: Any) -> Record:
@@ -151,11 +151,12 @@ class _Judging:
         if isinstance(self._stream, Table):
             columns = piece.columns
             wire = WireRows(self._stream.event, self._stream.columns, self._zone)
-            lines = piece.lines if columns is None else wire.lines(columns, is_text=piece.is_text)
+            others = piece.other_values()
+            lines = piece.lines if columns is None else wire.lines(columns, others, is_text=piece.is_text)
             return self._as_records([Record(line) for line in lines], self._plain, piece)
         imports = self._imports()
         if piece.columns is not None:
-            imports.check(piece.columns.columns, f"the table of rows of {self._stream.topic!r}")
+            imports.check(piece.names, f"the table of rows of {self._stream.topic!r}")
         return self._decoded(imports, piece, np.full(piece.height, NO_CLOCK))
 
     def of_records(self, records: Sequence[Record]) -> RowsInMemory:

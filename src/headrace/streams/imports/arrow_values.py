@@ -48,7 +48,7 @@ def flat(column: pa.Array) -> pa.Array | None:
 
 def _are_near(numbers: Any, ms: int) -> bool:
     """Return whether times, which are numbers of so many milliseconds, are all times that a datetime holds."""
-    bounds = pc.min_max(numbers).as_py()
+    bounds = pc.call_function("min_max", [numbers]).as_py()
     return all(value is None or _is_near(value * ms) for value in bounds.values())
 
 

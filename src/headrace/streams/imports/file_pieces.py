@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PIECE_ROWS = 200_000
 _BLOCK = 32 << 20
+_CHECKED = (pl.Date, pl.Time, pl.Duration)
+"""Types of which Polars has values that Python lacks."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,23 @@ class FilePiece:
     is_text: bool = False
     broken: Sequence[bytes] = field(default=())
     broken_at: Sequence[int] = field(default=())
+
+    @staticmethod
+    def of_frame(frame: pl.DataFrame) -> FilePiece:
+        """Return rows that are in memory."""
+        others = {}
+        for name, dtype in frame.schema.items():
+            if dtype.is_nested() or dtype in _CHECKED:
+                column = frame.get_column(name).to_arrow(compat_level=pl.CompatLevel.oldest())
+                if flat(column) is None:
+                    others[name] = column
+        columns = frame.drop(others) if len(others) < frame.width else pl.DataFrame(height=frame.height)
+        return FilePiece(0, columns=columns, others=others)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all its columns; none of lines."""
+        return [*([] if self.columns is None else self.columns.columns), *self.others]
 
     @property
     def height(self) -> int:
