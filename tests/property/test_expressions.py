@@ -38,13 +38,13 @@ def exactly(values: list[Any]) -> list[str]:
     return list(map(repr, values))
 
 
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(boolean, rows_strategy)
 def test_conditions_mean_the_same_everywhere(tree: Any, rows: list[dict[str, Any]]) -> None:
     check_all_three(tree, rows)
 
 
-@settings(max_examples=examples(400), deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(numeric, rows_strategy)
 def test_numbers_are_the_same_everywhere(tree: Any, rows: list[dict[str, Any]]) -> None:
     check_all_three(tree, rows)
