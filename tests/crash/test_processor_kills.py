@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.integration, pytest.mark.crash]
 STEPS = ["before-process-write", "before-process-offsets", "before-process-commit", "after-process-commit"]
 SMALL = {"HEADRACE_PROCESS_BATCH_SIZE": "50"}
-ROWS = 600
+ROWS = 400
 
 
 def died(process: subprocess.Popen[bytes]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.app.local.process import free_ports
+from tests.support.console_page import difference, shown
 from tests.support.documents import blocks
 from tests.support.ingest_project import answered
 from tests.support.processor_project import (
@@ -47,6 +48,8 @@ def test_the_page(services: LocalServices, namespace: str, tmp_path: Path) -> No
         assert f'headrace_process_produced_events_total{{processor="{NAME}",topic="{project.alerts}"}} 3.0' in said
         assert f'headrace_process_behind_records{{processor="{NAME}"}} 0.0' in said
         assert stopped(process) == 0
+    (first,) = shown(PAGE)
+    assert not difference(first, "\n".join(line for line in project.log().splitlines() if line.startswith("{")))
     found = committed_records(project.servers, project.alerts)
     assert {each.key() for each in found} == {b"s1", b"s3", b"s4"}
     assert {*json.loads(found[0].value() or b"")} == {"payment_id", "shop", "amount", "paid_at"}
@@ -60,11 +63,11 @@ def test_the_page(services: LocalServices, namespace: str, tmp_path: Path) -> No
 
 def test_the_plan_has_the_processors(services: LocalServices, namespace: str, tmp_path: Path) -> None:
     project = ProcessorProject(services, namespace, tmp_path)
-    (shown,) = (block.text for block in blocks(PAGE, "text"))
+    (table,) = (block.text for block in blocks(PAGE, "text"))
     done = project.run("plan", "--json")
     (line,) = (line for line in json.loads(done.stdout)["lines"] if line["kind"] == "processor")
     ours = f"{line['kind']}  {line['name']}  {line['action']}  {line['what'][0]}"
-    assert ours.replace(f"{namespace}.", "") == shown.splitlines()[1]
+    assert ours.replace(f"{namespace}.", "") == table.splitlines()[1]
 
 
 FAILING = PYTHON.replace(

@@ -11,6 +11,7 @@ import pytest
 from headrace import Event, Processor, Stream, Table, processor
 from headrace.app.project.project import collect
 from headrace.errors import CodecError, DefinitionError
+from headrace.streams.processors.processor_run import owned_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,3 +102,26 @@ def test_a_project_has_its_processors_and_their_streams() -> None:
     module.other = Processor("alarm", payments, (alerts,), lambda _: None)  # type: ignore[attr-defined]
     with pytest.raises(DefinitionError, match="two different processors of the name 'alarm'"):
         collect([module])
+
+
+class _Record:
+    """A record of a partition, at an offset."""
+
+    def __init__(self, partition: int, offset: int) -> None:
+        self._place = partition, offset
+
+    def topic(self) -> str:
+        return "payments"
+
+    def partition(self) -> int:
+        return self._place[0]
+
+    def offset(self) -> int:
+        return self._place[1]
+
+
+def test_records_of_a_partition_that_changed_hands_within_a_poll_are_left_out() -> None:
+    """Partition 0 stays; 1 went away; 2 went away and came back, at an offset that another process has committed."""
+    polled: Any = [_Record(*place) for place in [(0, 4), (1, 7), (2, 3), (2, 4), (0, 6), (2, 4), (2, 5)]]
+    found = owned_records(polled, {("payments", 0): 4, ("payments", 2): 4})
+    assert [(each.partition(), each.offset()) for each in found] == [(0, 4), (2, 4), (0, 6), (2, 5)]

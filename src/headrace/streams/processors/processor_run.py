@@ -100,7 +100,7 @@ class ProcessorRun:
             consumer = self._joined()
             polled = consumer.poll(self._options.batch_rows, _POLL_S)
             self._check(consumer)
-            messages = polled
+            messages = owned_records(polled, self._next)
             if messages:
                 self._process(messages)
             self._report(consumer)
@@ -271,6 +271,21 @@ class ProcessorRun:
         texts = {"headrace_id": letter_id(source, message.offset() or 0), "headrace_reason": REASON}
         headers = [(name, text.encode()) for name, text in {**texts, "headrace_error": reason}.items()]
         return ProducerRecord(self._processor.dead_letters, message.key(), message.value(), {"headers": headers})
+
+
+def owned_records(messages: Sequence[Message], begins: Mapping[tuple[str, int], int]) -> list[Message]:
+    """Return the records of the partitions in ``begins``, from these offsets on, each once.
+
+    A partition may change hands within a poll, when its first records are in the caller's hands already. Kafka does not
+    refuse their offsets: it knows members of a group, not who has which partition.
+    """
+    found, expected = [], dict(begins)
+    for message in messages:
+        place, offset = (str(message.topic()), message.partition() or 0), message.offset() or 0
+        if place in expected and offset >= expected[place]:
+            expected[place] = offset + 1
+            found.append(message)
+    return found
 
 
 def _ends(messages: Sequence[Message]) -> dict[tuple[str, int], int]:
