@@ -128,6 +128,26 @@ def test_a_choice_takes_the_first_condition_that_is_true() -> None:
 
 
 @pytest.mark.parametrize(
+    "tree",
+    [
+        ["when", ["not", ["lit", True]], ["col", "x"], ["lit", False]],
+        ["when", ["lit", True], ["col", "x"], ["lit", None]],
+        ["when", ["lit", None], ["lit", True], ["col", "x"]],
+        ["min_of", ["lit", None], ["col", "n"]],
+        ["max_of", ["col", "n"], ["lit", None]],
+        ["among", ["lit", None], ["col", "n"], ["lit", 3]],
+        ["when", ["not", ["lit", True]], ["among", ["lit", 1], ["col", "n"]], ["lit", False]],
+    ],
+)
+@pytest.mark.parametrize("height", [0, 1, 2])
+def test_a_constant_condition_keeps_the_height_of_its_batch(tree: Any, height: int) -> None:
+    frame = pl.DataFrame({"x": [True] * height, "n": [1] * height}, schema={"x": pl.Boolean(), "n": pl.Int64()})
+    table = {"x": column([True] * height, "bool"), "n": column([1] * height, "int")}
+    found = frame.select("n", to_polars(tree).alias("found")).get_column("found").to_list()
+    assert found == to_numpy(tree, table, height).to_list()
+
+
+@pytest.mark.parametrize(
     ("tree", "wanted"),
     [(col("x") // 0, None), (1 + col("y") * 0 + Expression(["exp", ["lit", 1.0]]), 3.718281828459045)],
 )

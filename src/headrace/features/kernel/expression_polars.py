@@ -37,6 +37,10 @@ def to_polars(tree: ExpressionTree) -> pl.Expr:
     steps = [to_polars(arm) for arm in trees_of(tree)]
     if operator in _OF_NUMPY:
         return step_of_numpy(tree, steps)
+    if operator in _CHOICES:
+        steps = [
+            step if columns(arm) else pl.when(_EVERY_ROW).then(step) for step, arm in zip(steps, arms, strict=True)
+        ]
     if operator == "div" and arms[1][0] != "col":
         steps[1] += _ZEROS
     return _polars_step(operator, steps)
@@ -47,6 +51,9 @@ _ZEROS = pl.int_range(pl.len()).cast(pl.Float64) * 0.0
 
 Polars divides by one constant as by its reciprocal, which rounds twice, but not in a batch of one row.
 """
+_EVERY_ROW = pl.int_range(pl.len()) >= 0
+_CHOICES = frozenset({"when", "min_of", "max_of", "among"})
+"""Steps whose constants become columns: Polars loses the height of a column behind a condition that is never true."""
 _OF_NUMPY = frozenset(
     {
         "exp",
@@ -102,7 +109,7 @@ _STEPS: dict[str, Callable[..., pl.Expr]] = {
     "and": lambda left, right: left.and_(right),
     "or": lambda left, right: left.or_(right),
     "not": lambda value: value.not_(),
-    "when": lambda condition, chosen, other: pl.when(condition).then(chosen).otherwise(other),
+    "when": lambda condition, chosen, other: pl.when(condition.cast(pl.Boolean)).then(chosen).otherwise(other),
     "abs": lambda value: pl.when(value.abs() >= 0).then(value.abs()),  # the distance of -2^63 wraps
     "sqrt": lambda value: _finite(value.cast(pl.Float64).sqrt()),
     "list_length": lambda items: items.list.len().cast(pl.Int64),
