@@ -32,20 +32,21 @@ def test_every_step_is_killed() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("steps", [STEPS[:2], STEPS[2:]], ids=["before the offsets", "at the commit"])
 def test_a_processor_that_is_killed_writes_each_output_once(
-    services: LocalServices, namespace: str, tmp_path: Path
+    services: LocalServices, namespace: str, tmp_path: Path, steps: list[str]
 ) -> None:
     project = ProcessorProject(services, namespace, tmp_path)
-    for number, step in enumerate(STEPS):
+    for number, step in enumerate(steps):
         project.put(*(payment(ROWS * number + row) for row in range(ROWS)))
         with project.process(FAILPOINT=f"{step}:{3 + number}", **SMALL) as process:
             assert died(process), project.log()
-    count = ROWS * len(STEPS)
+    count = ROWS * len(steps)
     with project.process(**SMALL) as process:
         project.await_committed(count)
         assert stopped(process) == 0
     assert sorted(project.alerted()) == list(range(count))
-    assert offsets(project.servers, project.alerts) > count + 4 * len(STEPS), "there were no transactions"
+    assert offsets(project.servers, project.alerts) > count + 4 * len(steps), "there were no transactions"
 
 
 @pytest.mark.long
