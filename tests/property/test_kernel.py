@@ -84,7 +84,7 @@ def test_the_log_at_any_v_answers_as_a_naive_loop(raw: list[tuple[Any, ...]], da
         assert not wrong(listed(found, row), naive_answers(view.spec, seen, key, at_us)), key
 
 
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(rows_strategy, st.lists(st.integers(1, 7), max_size=40), st.integers(0, 3000))
 def test_folding_in_any_batch_cut_answers_as_a_naive_loop(
     raw: list[tuple[Any, ...]], cuts: list[int], later: int

@@ -130,7 +130,7 @@ def test_served_values_leave_out_each_requests_own_event(raw: list[tuple[Any, ..
     assert without.to_lists() == plain.to_lists()
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(EVENTS, st.data())
 def test_the_log_leaves_out_any_record_from_every_aggregate(raw: list[tuple[Any, ...]], data: st.DataObject) -> None:
     rows = build(raw)
