@@ -164,7 +164,7 @@ def test_a_topic_is_not_copied_to_itself(tmp_path: Path) -> None:
         loaded(tmp_path, '[[ingest]]\nname = "a"\nstream = "payments"\ntopic = "payments"\n')
 
 
-def test_what_a_database_or_a_topic_needs_is_looked_for_at_the_start(
+def test_the_needs_of_a_database_or_a_topic_are_looked_for_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = Project({"payments": payments(Json())})
