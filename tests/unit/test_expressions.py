@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import pickle
 from typing import Any
 
 import pytest
 
 from headrace.errors import DefinitionError
+from headrace.features.definitions.aggregates import Last
 from headrace.features.definitions.expression import Expression, col
 from headrace.features.definitions.expression_kinds import kind, nullable
 from headrace.features.definitions.expression_tree import check, columns
+from headrace.features.definitions.functions import when
 
 EVERYTHING = (
     ((col("a") + 1 - col("b")) * 2 / (1 - col("a")) >= -col("b"))
@@ -52,6 +56,29 @@ def test_every_step_is_well_formed_and_has_a_kind() -> None:
     check(EVERYTHING.tree)
     assert kind(EVERYTHING.tree, KINDS) == "bool"
     assert columns(EVERYTHING.tree) == {"a", "b", "s", "t"}
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("lower", "no step 'lower': it is a step of a text, so write x.text.lower(…)"),
+        ("mean", "no step 'mean': it is a step of a list, so write x.list.mean(…)"),
+        ("sqroot", "no step 'sqroot': is 'sqrt' meant?"),
+        ("median_of_all", "no step 'median_of_all'"),
+    ],
+)
+def test_an_unknown_step_names_the_one_that_may_be_meant(step: str, said: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(col("a"), step)
+    assert str(caught.value) == f"an expression has {said}"
+    assert copy.deepcopy(col("a")).tree == pickle.loads(pickle.dumps(col("a"))).tree == ["col", "a"]
+
+
+def test_a_choice_that_is_not_finished_says_so() -> None:
+    with pytest.raises(DefinitionError, match=r"value=when\(…\).then\(…\) without .otherwise\(value\) is a Then"):
+        Last(when(col("a") > 1).then("b")).spec  # type: ignore[arg-type]  # noqa: B018
+    with pytest.raises(DefinitionError, match=r"value=when\(…\) without .then\(value\) is a When"):
+        Last(when(col("a") > 1)).spec  # type: ignore[arg-type]  # noqa: B018
 
 
 @pytest.mark.parametrize(

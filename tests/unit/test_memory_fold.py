@@ -89,6 +89,13 @@ def test_the_statuses_are_those_of_a_look_up() -> None:
     assert found.of(card="b", at=NOON).statuses() == {"spending": Status.MISSING}
 
 
+def test_the_text_of_a_fold_has_its_rows() -> None:
+    found = fold(spending, [paid(1.0)], at=[NOON + minutes * HOUR / 60 for minutes in range(12)])
+    shown = repr(found).splitlines()
+    assert shown[0] == repr(found.to_dicts()[0])
+    assert (len(shown), shown[-1]) == (11, "… and 2 more")
+
+
 def test_tables_have_types_and_times() -> None:
     found = fold(spending, [paid(1.0)], at=[NOON - HOUR, NOON], entity={"card": "a"})
     table = found.to_polars()
@@ -192,6 +199,9 @@ def test_an_error_names_what_is_asked_for() -> None:
         fold(spending, [paid(1.0)], at=datetime(2026, 1, 1))  # noqa: DTZ001
     with pytest.raises(EntityKeyError):
         fold(spending, [paid(1.0)], entity={"card": 7})
+    for at in ("2026-01-01", ["2026-01-01"]):
+        with pytest.raises(DefinitionError, match=r"fold: at='2026-01-01' is a str; write a time, such as datetime"):
+            fold(spending, [paid(1.0)], at=at)  # type: ignore[arg-type]
 
 
 def test_a_fold_imports_neither_pandas_nor_delta_nor_faust() -> None:

@@ -69,3 +69,10 @@ def test_the_command_writes_a_template_and_says_which_there_are(tmp_path: Path) 
     with pytest.raises(ProjectError, match="there is no template 'maximal': there are flights, minimal, payments"):
         write_template(tmp_path / "other", "maximal")
     assert [*templates()] == ["flights", "minimal", "payments"]
+
+
+def test_a_dot_is_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run: Any = CliRunner().invoke(build(), ["init", ".", "--template", "minimal"])
+    assert (tmp_path / "headrace.toml").exists()
+    assert "next: pytest && headrace up" in run.output

@@ -9,7 +9,9 @@ import typer
 
 from headrace.app.project.template import templates
 
-Folder = Annotated[Path, typer.Argument(help="Folder of the new project. It is made if it does not exist.")]
+Folder = Annotated[
+    Path, typer.Argument(help="Folder of the new project, made if it does not exist; a dot is this folder.")
+]
 _CHOICES = ", ".join(templates())
 
 
@@ -23,7 +25,7 @@ def init(
     *,
     template: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=f"The project to start from: {_CHOICES} (default: the first)."),
+        typer.Option(metavar="NAME", help=f"The project to start from: {_CHOICES} (default: flights)."),
     ] = None,
 ) -> None:
     """Write a project to start from: definitions, tests of its features, and a README with the next commands."""
@@ -31,4 +33,5 @@ def init(
 
     for path in write_template(folder, template):
         typer.echo(f"wrote {path}")
-    typer.echo(f"next: cd {folder} && pytest && headrace up")
+    into = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    typer.echo(f"next: {into}pytest && headrace up")

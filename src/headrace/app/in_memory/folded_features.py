@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 AT = "at"
 """The column of times in the tables of a fold."""
 _WORST_FIRST = list(Status)
+_SHOWN = 10
+"""The rows that are printed of a fold."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class FoldedFeatures:
     answers: Sequence[FeatureVectors]
     judged: Sequence[RowsInMemory]
     kinds: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        rows = self.to_dicts()
+        more = f"\n… and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+        return "\n".join(map(repr, rows[:_SHOWN])) + more
 
     @property
     def columns(self) -> list[str]:

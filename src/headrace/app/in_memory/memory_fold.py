@@ -18,6 +18,7 @@ import polars as pl
 from headrace.app.in_memory.folded_features import FoldedFeatures
 from headrace.app.in_memory.given_rows import GivenRows, RowsInMemory, judged_rows
 from headrace.app.in_memory.record import Record
+from headrace.base.arguments import expect
 from headrace.base.times import SettableClock, epoch_us, utc_datetime
 from headrace.bus.stream import AfterEventTime, Stream
 from headrace.errors import DefinitionError
@@ -191,8 +192,11 @@ def with_streams(streams: Sequence[Stream], rows: GivenRows) -> list[tuple[Strea
 
 
 def _times(at: datetime | Sequence[datetime] | None, judged: Sequence[RowsInMemory]) -> list[datetime]:
-    times = [newest(judged)] if at is None else [at] if isinstance(at, datetime) else list(at)
+    times = [newest(judged)] if at is None else [at] if isinstance(at, (datetime, str)) else list(at)
     for time in times:
+        expect(
+            "fold", "at", time, datetime, write="a time, such as datetime(2026, 1, 31, tzinfo=UTC), or a list of times"
+        )
         if time.tzinfo is None:
             raise DefinitionError(f"at={time!r} has no time zone: give one, such as datetime(2026, 1, 31, tzinfo=UTC)")
     if not times:

@@ -9,6 +9,7 @@ NaN enters a tile. ``+ - *`` of whole numbers wrap at 64 bits; every other step 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, NoReturn
 
 from headrace.base.arguments import expect
@@ -32,6 +33,12 @@ class Expression(TimeSteps):
 
     def __repr__(self) -> str:
         return f"Expression({self.tree!r})"
+
+    if not TYPE_CHECKING:  # a type checker knows which steps there are
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise AttributeError for a step that there is not, and name the one that may be meant."""
+            raise AttributeError(f"an expression has no step {name!r}{_meant(name)}", name=name)
 
     def __bool__(self) -> bool:
         message = (
@@ -92,6 +99,15 @@ class Expression(TimeSteps):
         if any(isinstance(value, Expression) for value in given):
             return self.step("among", *given)
         return Expression(["is_in", self.tree, [literal(value) for value in given]])
+
+
+def _meant(name: str) -> str:
+    """Return the words that name the step which may be meant; an empty text if there is none."""
+    for part, steps in {"text": TextSteps, "list": ListSteps}.items():
+        if not name.startswith("_") and hasattr(steps, name):
+            return f": it is a step of a {part}, so write x.{part}.{name}(…)"
+    close = get_close_matches(name, [step for step in dir(Expression) if not step.startswith("_")], n=1)
+    return f": is {close[0]!r} meant?" if close else ""
 
 
 def col(name: str) -> Expression:

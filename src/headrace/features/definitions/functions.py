@@ -23,6 +23,9 @@ class When:
         expect("when()", "condition", condition, Expression, write=_CONDITION)
         self._condition, self._before = condition, before
 
+    def __repr__(self) -> str:
+        return "when(…) without .then(value)"
+
     def then(self, value: Operand) -> Then:
         """Return a choice of ``value`` where the condition is true."""
         return Then((*self._before, (self._condition.tree, as_tree(value))))
@@ -33,6 +36,9 @@ class Then:
 
     def __init__(self, choices: tuple[tuple[ExpressionTree, ExpressionTree], ...]) -> None:
         self._choices = choices
+
+    def __repr__(self) -> str:
+        return "when(…).then(…) without .otherwise(value)"
 
     def when(self, condition: Expression) -> When:
         """Return a condition for the rows on which none before it was true."""
