@@ -59,9 +59,12 @@ class BatchConsumer:
         from confluent_kafka import KafkaError, Message  # noqa: PLC0415 - keeps `import headrace.serving` light
 
         self._ends = {getattr(KafkaError, name) for name in READING_ENDS}
+        self._end = KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
         self._error = Message.error
         self._errors = ClientErrors()
         self._failures: dict[tuple[str, int], str] = {}
+        self._reached: dict[tuple[str, int], int] = {}
+        self._moved: set[tuple[str, int]] = set()  # partitions that changed hands within the poll under way
         self._refused = ""
         self._servers = bootstrap_servers
         self._subscription: tuple[list[str], RebalanceListener] | None = None
@@ -71,6 +74,7 @@ class BatchConsumer:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "max.poll.interval.ms": 86_400_000,  # a worker that waits for a store keeps its partitions
+            "enable.partition.eof": True,  # the only word about a transaction's end, which is no record
             "fetch.wait.max.ms": fetch_wait_ms,
             "fetch.message.max.bytes": 4 << 20,  # long runs of one partition: fewer entities a batch
             "fetch.queue.backoff.ms": 10,  # how long a full queue stops a partition's fetches: else a second
@@ -90,6 +94,7 @@ class BatchConsumer:
 
     def poll(self, count: int, timeout_s: float) -> list[Message]:
         """Return up to ``count`` records as soon as there is one; none after the timeout."""
+        self._moved.clear()
         messages = self._consumer.consume(1, timeout_s)
         if messages:
             messages += self._consumer.consume(count - 1, 0)
@@ -102,6 +107,9 @@ class BatchConsumer:
         error = message.error()
         if error is None:
             return True
+        if error.code() == self._end:
+            self._note_end(str(message.topic()), message.partition() or 0, message.offset() or 0)
+            return False
         if error.name() == "_FATAL" and _UNKNOWN_PROTOCOL in error.str() and self._subscription is not None:
             self._join_by_classic_protocol(*self._subscription)
             return False
@@ -113,6 +121,19 @@ class BatchConsumer:
         if topic is None and error.name() == "GROUP_AUTHORIZATION_FAILED":
             self._refused = said
         return False
+
+    def _note_end(self, topic: str, partition: int, offset: int) -> None:
+        if (topic, partition) not in self._moved:
+            self._reached[topic, partition] = offset
+
+    def reached(self) -> dict[tuple[str, int], int]:
+        """Return the partitions of which polls since the last call have reached the end, and the offset of the end.
+
+        Every record below it was returned by a poll. It may lie beyond the last record: a transaction's end and records
+        that were given up have offsets, too.
+        """
+        reached, self._reached = self._reached, {}
+        return reached
 
     def _join_by_classic_protocol(self, topics: list[str], listener: RebalanceListener) -> None:
         """Begin again. Nothing was assigned so far."""
@@ -213,6 +234,7 @@ class BatchConsumer:
 
     def _on_assign(self, listener: RebalanceListener, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         read = []
+        self._move(partitions)
         for partition in partitions:
             offset = listener.assigned(partition.topic, partition.partition)
             if offset is not None:
@@ -221,12 +243,20 @@ class BatchConsumer:
         consumer.incremental_assign(read)
 
     def _on_revoke(self, listener: RebalanceListener, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._move(partitions)
         listener.revoked([(p.topic, p.partition) for p in partitions])
         self._drop(consumer, partitions)
 
     def _on_lost(self, listener: RebalanceListener, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._move(partitions)
         listener.lost([(p.topic, p.partition) for p in partitions])
         self._drop(consumer, partitions)
+
+    def _move(self, partitions: Sequence[TopicPartition]) -> None:
+        """Forget the ends that belong to another time in which this member had the partitions."""
+        places = {(p.topic, p.partition) for p in partitions}
+        self._moved |= places
+        self._reached = {place: offset for place, offset in self._reached.items() if place not in places}
 
     def _drop(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Stop reading these partitions. Partitions that are not read are ignored."""

@@ -66,6 +66,10 @@ class LogWriter:
         with self._log.storage(self._topic):
             self._table.update_incremental()
 
+    def no_rows(self) -> pl.DataFrame:
+        """Return a frame without rows, for a commit that only moves positions."""
+        return self._log.empty(self._topic)
+
     def append(
         self,
         rows: pl.DataFrame,
@@ -89,7 +93,7 @@ class LogWriter:
         Raises FencedError unless the log stands at ``expected``.
         """
         versions = {source.text: position} | ({} if cut is None else {f"{source.text}-cut": cut})
-        self._insist(self._log.empty(self._topic), {source: expected}, versions, why)
+        self._insist(self.no_rows(), {source: expected}, versions, why)
 
     def _insist(
         self,

@@ -33,6 +33,11 @@ class UnflushedRows:
     row_count: int = 0
     kept: list[pl.DataFrame] | None = None
 
+    @property
+    def is_due(self) -> bool:
+        """True if a commit has to write something of the partition: rows, or that no record is left."""
+        return bool(self.rows) or self.consumed > (self.flushed or 0)
+
 
 @dataclass(frozen=True)
 class _PendingCommit:
@@ -106,6 +111,10 @@ class Flusher:
         if unflushed.kept is not None:
             unflushed.kept.append(rows)
 
+    def pass_by(self, source: SourcePartition, next_offset: int) -> None:
+        """Note that no record is left below an offset. The next commit moves D to it, also one without rows."""
+        self._unflushed[source].consumed = next_offset
+
     @contextlib.contextmanager
     def keeping(self, source: SourcePartition) -> Iterator[Sequence[pl.DataFrame]]:
         """Yield a list of the partition's rows from D on, in order.
@@ -128,7 +137,7 @@ class Flusher:
 
     def start(self) -> None:
         """Begin a commit of everything buffered, unless one is under way or nothing is buffered."""
-        due = {source: unflushed for source, unflushed in self._unflushed.items() if unflushed.rows}
+        due = {source: unflushed for source, unflushed in self._unflushed.items() if unflushed.is_due}
         if self._running is not None or not due:
             return
         commit = _PendingCommit(
@@ -136,7 +145,8 @@ class Flusher:
             {source: unflushed.consumed for source, unflushed in due.items()},
             {source: len(unflushed.rows) for source, unflushed in due.items()},
         )
-        rows = pl.concat([frame for unflushed in due.values() for frame in unflushed.rows])
+        frames = [frame for unflushed in due.values() for frame in unflushed.rows]
+        rows = pl.concat(frames) if frames else self._writer.no_rows()
         self._running = commit, self._thread.submit(self._append, rows, commit)
 
     def collect(self) -> FlushResult:

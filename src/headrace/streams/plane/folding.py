@@ -123,6 +123,22 @@ class Folding:
         failpoint("before-redis")
         self._begin(_PendingBatch(len(messages), began, writes))
 
+    def pass_by(self, ends: Mapping[Place, int]) -> None:
+        """Move partitions to their ends, below which nothing is left to read: what is there is no record.
+
+        So the log's position does not stay at the end of a transaction until Kafka deletes it. ``ends`` was reached
+        after the records that :meth:`fold` got last.
+        """
+        for place, end in ends.items():
+            owned = self._partitions.owned(place)
+            if owned is None or owned.phase is PartitionPhase.FENCED or place in self._waiting:
+                continue
+            if end > owned.next_offset:
+                for view in owned.live_views:
+                    view.position = end if view.position == owned.next_offset else view.position
+                owned.next_offset = end
+                self._streams[owned.topic].flusher.pass_by(owned.source, end)
+
     def settle(self, *, wait: bool = True) -> None:
         """Process the outcome of the last batch's write. ``wait`` is that of :meth:`level`."""
         if wait:

@@ -99,6 +99,7 @@ class PlaneLoop:
             self._parts.housekeeping.bound_memory()
         else:
             self._parts.folding.level()
+        self._parts.folding.pass_by(self._parts.consumer.reached())
 
     # -- flushing -----------------------------------------------------------------------------------------------------
 
