@@ -63,7 +63,9 @@ class MemoryLog:
 
 
 class MemoryReader:
-    """Gives each row of a topic once."""
+    """Gives each row of a topic once. Nothing is undone, so it never begins again."""
+
+    restarts = 0
 
     def __init__(self, log: MemoryLog, topic: str) -> None:
         self._log = log
