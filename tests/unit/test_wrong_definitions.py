@@ -10,6 +10,7 @@ import pytest
 
 from headrace import (
     ApproxDistinct,
+    Calendar,
     Count,
     DecayedSum,
     Entity,
@@ -142,6 +143,11 @@ def test_an_aggregate_of_text_is_refused(aggregate: Callable[[str], Any]) -> Non
         (lambda: DecayedSum("amount", "0s"), ("DecayedSum(half_life='0s')", "longer than 0")),
         (lambda: ApproxDistinct("shop", precision=3), ("ApproxDistinct(precision=3)", "4", "14")),
         (lambda: ApproxDistinct("shop", precision=15), ("ApproxDistinct(precision=15)", "4", "14")),
+        (
+            lambda: Calendar("month", "Asia/Kolkata", ago=1).spec,
+            ("2,981 tiles of 30m", "at most 2,000", "choose", "every="),
+        ),
+        (lambda: Calendar("month", "Asia/Kathmandu").spec, ("2,985 tiles of 15m", "every=", "a smaller ago")),
         (lambda: Quantile("amount", 1.0), ("Quantile(q=1.0)", "between 0 and 1", "Max")),
         (lambda: Quantile("amount", 95), ("Quantile(q=95)", "between 0 and 1")),
         (lambda: Quantile("amount", []), ("Quantile(q=[])", "a list of different ones")),

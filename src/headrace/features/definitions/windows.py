@@ -205,7 +205,10 @@ class Calendar:
         tiles = -(-longest_us // tile_us) + 1 if tile_us else 0
         if tile_us < SECOND or tile_us > _DAY_US or tiles > MOST_OLD_TILES:
             size = format_duration(tile_us)
-            message = f"{self!r} has up to {tiles:,} tiles of {size}: at most {MOST_OLD_TILES:,}, of 1s to 1d"
+            message = (
+                f"{self!r} has up to {tiles:,} tiles of {size}. A calendar window has at most {MOST_OLD_TILES:,} "
+                "tiles, of 1s to 1d each: choose the size by every=, or a smaller ago"
+            )
             raise DefinitionError(message)
         place = (
             "" if self.zone == "UTC" else "_" + self.zone.rpartition("/")[2].lower().replace("-", "_").replace("+", "_")
