@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,9 +41,10 @@ def folded(store: RedisOnlineStore, view: FeatureView) -> int:
 
 
 def printed(text: str, world: dict[str, Any]) -> str:
+    """Return what the block prints. The worker in its thread may log meanwhile: so stdout itself is left alone."""
     out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile(text, PAGE, "exec", dont_inherit=True), world)
+    world["print"] = partial(print, file=out)
+    exec(compile(text, PAGE, "exec", dont_inherit=True), world)
     return out.getvalue()
 
 
