@@ -105,6 +105,34 @@ def test_an_event_for_which_the_function_fails_is_a_dead_letter(
     assert "shop is null" in errors[17]
 
 
+CHANGING = (
+    PYTHON.partition("    for payment in batch")[0]
+    + """
+    while batch:
+        payment = batch.pop()
+        payment.amount += 1
+        if payment.payment_id == 7:
+            raise ValueError("seven")
+        yield Alert(payment_id=payment.payment_id, shop=payment.shop, amount=payment.amount, paid_at=payment.paid_at)
+"""
+)
+
+
+def test_a_function_that_changes_its_batch_and_fails_half_way_gets_new_events(
+    services: LocalServices, namespace: str, tmp_path: Path
+) -> None:
+    project = ProcessorProject(services, namespace, tmp_path, CHANGING)
+    project.put(*(payment(number, amount=100.0) for number in range(20)))
+    with project.process() as process:
+        project.await_committed(20)
+        assert stopped(process) == 0
+    assert sorted(project.alerted()) == [number for number in range(20) if number != 7]
+    found = committed_records(project.servers, project.alerts)
+    assert {json.loads(each.value() or b"")["amount"] for each in found} == {101.0}
+    (letter,) = committed_records(project.servers, project.letters, 1)
+    assert letter.value() == payment(7, amount=100.0)
+
+
 FRAME = (
     PYTHON.partition("@processor")[0]
     + """

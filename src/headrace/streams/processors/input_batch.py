@@ -30,14 +30,19 @@ _PARTITION = methodcaller("partition")
 
 @dataclass(frozen=True)
 class InputBatch:
-    """The records of a batch, in the order of partition and offset, and their events: a list, or a frame."""
+    """The records of a batch, in the order of partition and offset. ``read`` makes events of records."""
 
     messages: Sequence[Message]
-    events: Any
+    read: Callable[[int, int], Any]
+    begin: int = 0
+
+    def events(self) -> Any:
+        """Return the events, a list or a frame. They are new each time: a function may have changed the last ones."""
+        return self.read(self.begin, self.begin + len(self.messages))
 
     def part(self, begin: int, end: int) -> InputBatch:
         """Return the records from one position to below another."""
-        return InputBatch(self.messages[begin:end], self.events[begin:end])
+        return InputBatch(self.messages[begin:end], self.read, self.begin + begin)
 
 
 class InputReader:
@@ -80,9 +85,10 @@ class InputReader:
         ]
         taken = [message for message, is_kept in zip(ordered, kept, strict=True) if is_kept]
         if not self._processor.frame:
-            return InputBatch(taken, self._events(taken))
+            return InputBatch(taken, lambda begin, end: self._events(taken[begin:end]))
         fields = [field.name for field in self._stream.columns]
-        return InputBatch(taken, rows.filter(pl.Series(kept, dtype=pl.Boolean)).select(fields))
+        frame = rows.filter(pl.Series(kept, dtype=pl.Boolean)).select(fields)
+        return InputBatch(taken, lambda begin, end: frame.slice(begin, end - begin))
 
     def _events(self, messages: Sequence[Message]) -> list[Any]:
         headers = [readable_headers(each) for each in messages] if self._stream.format.reads_headers else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -236,8 +236,9 @@ class ProcessorRun:
         outcome = _BatchOutcome()
         if not batch.messages:
             return outcome
+        events = batch.events()  # if they cannot be read, the function is not to blame
         try:
-            self._call(batch, outcome)
+            self._call(events, outcome)
         except (MemoryError, TransientError, FeaturesUnknownError):  # the events are not to blame
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - any code of the user: no event stops a processor
@@ -253,8 +254,8 @@ class ProcessorRun:
             outcome.produced.update(one.produced)
         return outcome
 
-    def _call(self, batch: InputBatch, outcome: _BatchOutcome) -> None:
-        found = self._processor.outputs(batch.events)
+    def _call(self, events: Any, outcome: _BatchOutcome) -> None:
+        found = self._processor.outputs(events)
         outcome.records = [record_of(stream, event, self._writers[stream.topic]) for stream, event in found]
         outcome.produced = Counter(stream.topic for stream, _ in found)
 
