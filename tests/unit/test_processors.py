@@ -11,6 +11,7 @@ import pytest
 from headrace import Event, Processor, Stream, Table, processor
 from headrace.app.project.project import collect
 from headrace.errors import CodecError, DefinitionError
+from headrace.streams.processors.processor import feeding_themselves
 from headrace.streams.processors.processor_run import owned_records
 
 if TYPE_CHECKING:
@@ -125,3 +126,13 @@ def test_records_of_a_partition_that_changed_hands_within_a_poll_are_left_out() 
     polled: Any = [_Record(*place) for place in [(0, 4), (1, 7), (2, 3), (2, 4), (0, 6), (2, 4), (2, 5)]]
     found = owned_records(polled, {("payments", 0): 4, ("payments", 2): 4})
     assert [(each.partition(), each.offset()) for each in found] == [(0, 4), (2, 4), (0, 6), (2, 5)]
+
+
+def test_processors_that_feed_themselves_by_way_of_others_are_found() -> None:
+    around = [
+        Processor("alarm", payments, (alerts,), lambda _: None),
+        Processor("repeat", alerts, (payments, receipts), lambda _: None),
+    ]
+    beside = Processor("count", receipts, (Stream("counts", Payment, event_time="paid_at"),), lambda _: None)
+    assert feeding_themselves([*around, beside]) == around
+    assert feeding_themselves([around[0], beside]) == []

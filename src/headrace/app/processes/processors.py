@@ -40,6 +40,7 @@ def run(settings: Settings, project: Project, names: Sequence[str], *, instance:
     """
     require("polars", "worker")
     from headrace.bus.process_status import status_served
+    from headrace.streams.processors.processor import feeding_themselves
     from headrace.streams.processors.processor_metrics import ProcessorMetrics
     from headrace.streams.processors.processor_run import ProcessorRun
 
@@ -58,6 +59,9 @@ def run(settings: Settings, project: Project, names: Sequence[str], *, instance:
             BackgroundLoop(f"process {each.name}", _step(each, of, servers))
             for each, of in zip(processors, runs, strict=True)
         ]
+        if around := feeding_themselves(list(project.processors.values())):
+            logger.warning("what these processors write comes back to them: their functions have to end it",
+                           processors=[each.name for each in around])  # fmt: skip
         logger.info("processors start", processors=[each.name for each in processors], instance=place)
         held.enter_context(status_served(metrics.registry, settings.metrics_host, settings.process_metrics_port))
         held.enter_context(stop_signals.calling(lambda: None))

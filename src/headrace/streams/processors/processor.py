@@ -115,6 +115,22 @@ class Processor:
         return stream
 
 
+def feeding_themselves(processors: Sequence[Processor]) -> list[Processor]:
+    """Return the processors whose outputs come back to their own source by way of others."""
+    return [each for each in processors if each.source.topic in _reached(each, processors)]
+
+
+def _reached(first: Processor, processors: Sequence[Processor]) -> set[str]:
+    found: set[str] = set()
+    ahead = [stream.topic for stream in first.into]
+    while ahead:
+        topic = ahead.pop()
+        if topic not in found:
+            found.add(topic)
+            ahead += [stream.topic for each in processors if each.source.topic == topic for stream in each.into]
+    return found
+
+
 def processor(
     source: Stream, *, into: Sequence[Stream], frame: bool = False
 ) -> Callable[[Callable[[Any], Iterable[Event] | None]], Processor]:
