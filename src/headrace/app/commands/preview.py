@@ -40,7 +40,10 @@ def preview(
     ],
     entity: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE,…", help="An entity (default: the three with most rows). May be repeated."),
+        typer.Option(
+            metavar="KEY=VALUE,…",
+            help="An entity, with values of the request (default: the three with most rows). May be repeated.",
+        ),
     ] = None,
     at: Annotated[
         list[datetime] | None, typer.Option(parser=moment, help="A time (default: a grid). May be repeated.")
@@ -78,7 +81,11 @@ def preview(
     views = [project.views[view]] if view in project.views else list(project.services[view].views)
     keys: dict[str, str] = {key.name: key.kind for each in views for key in each.spec.entity.keys}
     if view not in project.views:
-        keys |= {each.name: each.kind for each in project.services[view].request_fields}
+        request = {each.name: each.kind for each in project.services[view].request_fields}
+        keys |= request
+        if request and not entity:
+            wanted = ",".join(f"{name}=…" for name in keys)
+            raise typer.BadParameter(f"the service {view!r} takes values of a request: write --entity {wanted}")
     found = previewed(
         what,
         rows_of_files(streams_of(views), files, form),  # type: ignore[arg-type]  # checked above
