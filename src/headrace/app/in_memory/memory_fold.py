@@ -230,6 +230,7 @@ def _times_us(own: RowsInMemory, name: str) -> list[int]:
 
 def _entities(views: Sequence[FeatureView], judged: Sequence[RowsInMemory]) -> list[dict[str, Any]]:
     """Return the entities of the rows, sorted. Raises DefinitionError if the views have different join keys."""
+    views = [view for view in views if not view.spec.entity.is_global] or views
     names = views[0].spec.key_names
     if any(view.spec.key_names != names for view in views):
         keys = sorted({key for view in views for key in view.spec.key_names})

@@ -8,6 +8,7 @@ the bounds of error and the bytes.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from headrace.base.arguments import expect, expect_items
 from headrace.base.times import duration_us
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.categories import CountBy, SumBy
@@ -35,7 +37,7 @@ from headrace.features.definitions.feature_spec import (
     VarianceSpec,
 )
 from headrace.features.definitions.frequency import Entropy, Mode, TopK, TopShare, UniqueList
-from headrace.features.definitions.measured import OfValue, Value, value_tree, where_tree
+from headrace.features.definitions.measured import OfValue, Value, optional_tree, value_tree, where_tree
 from headrace.features.definitions.recency import Age, Gap, Since
 from headrace.features.definitions.shape import Correlation, DecayedMean, Kurtosis, Ratio, Skew, Trend
 
@@ -47,6 +49,7 @@ MOST_LAST = 100
 PRECISIONS = range(4, 15)
 _BITS = range(1, 10)
 _DECIMALS = 6
+_LARGEST_EDGE = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,7 @@ class Count:
     @cached_property
     def spec(self) -> CountSpec:
         """The aggregate as data, without the name that a view gives it."""
-        return CountSpec(value=value_tree(self.value), where=where_tree(self.where))
+        return CountSpec(value=optional_tree(self.value), where=where_tree(self.where))
 
 
 class Sum(OfValue):
@@ -177,6 +180,7 @@ class LastN:
     as_list: bool = False
 
     def __post_init__(self) -> None:
+        expect("LastN", "as_list", self.as_list, bool, write="True or False")
         if type(self.n) is not int or not 1 <= self.n <= MOST_LAST:
             message = f"LastN(n={self.n!r}): n is a whole number from 1 to {MOST_LAST}"
             raise DefinitionError(message)
@@ -266,7 +270,8 @@ class Quantile:
 
     def __post_init__(self) -> None:
         wanted = list(self.q) if isinstance(self.q, Sequence) else [self.q]
-        if not wanted or len(set(wanted)) < len(wanted) or not all(map(_is_quantile, wanted)):
+        expect("Quantile", "error", self.error, (int, float), write="a relative error such as 0.01")
+        if not wanted or not all(map(_is_quantile, wanted)) or len(set(wanted)) < len(wanted):
             message = (
                 f"Quantile(q={self.q!r}): give a number between 0 and 1 of at most {_DECIMALS} decimals, or a list of "
                 "different ones; Min and Max are the ends"
@@ -283,6 +288,10 @@ class Quantile:
         return QuantileSpec(
             value=value_tree(self.value), where=where_tree(self.where), q=q, bits=_bits(self.error) or 0
         )
+
+
+def _is_edge(edge: float) -> bool:
+    return abs(edge) < _LARGEST_EDGE
 
 
 def _bits(error: float) -> int | None:
@@ -310,8 +319,10 @@ class Histogram:
     where: Expression | None = None
 
     def __post_init__(self) -> None:
-        if not self.edges or any(low >= high for low, high in zip(self.edges, self.edges[1:], strict=False)):
-            message = f"Histogram(edges={list(self.edges)}): give at least one edge, each larger than the one before"
+        expect_items("Histogram", "edges", self.edges, (int, float), write="numbers such as [0, 10]")
+        if not self.edges or not all(map(_is_edge, self.edges)) or any(map(operator.ge, self.edges, self.edges[1:])):
+            edges = list(self.edges)
+            message = f"Histogram(edges={edges}): give at least one edge, each finite and larger than the one before"
             raise DefinitionError(message)
 
     @cached_property

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headrace.errors import DefinitionError
+from headrace.features.definitions.expression_tree import literal
 from headrace.features.definitions.feature_spec import CountBySpec, SumBySpec
 from headrace.features.definitions.measured import value_tree, where_tree
 
@@ -71,21 +72,27 @@ class SumBy:
 def _named(aggregate: str, of: Categories) -> tuple[tuple[str, ...], tuple[Category, ...]]:
     """Return the names of the columns and the categories. Raises DefinitionError."""
     given: object = of
-    if isinstance(given, str) or not isinstance(given, Sequence | Mapping) or not 1 <= len(given) <= MOST_CATEGORIES:
+    if (
+        isinstance(given, str | bytes)
+        or not isinstance(given, Sequence | Mapping)
+        or not 1 <= len(given) <= MOST_CATEGORIES
+    ):
         message = f"{aggregate}(of={of!r}): give a list of 1 to {MOST_CATEGORIES} categories, such as of=['5411', '58']"
         raise DefinitionError(message)
-    named = dict(of) if isinstance(of, Mapping) else {str(category): category for category in of}
+    pairs = of.items() if isinstance(of, Mapping) else ((str(category), category) for category in of)
+    named: dict[object, Category] = dict(pairs)
     if {type(category) for category in named.values()} not in ({str}, {int}):
         message = f"{aggregate}(of={of!r}): categories are all texts, or all whole numbers"
         raise DefinitionError(message)
+    _ = [literal(category) for category in named.values()]
     if len(named) != len(of) or len(set(named.values())) != len(of):
         message = f"{aggregate}(of={of!r}): a category stands there twice; write each once"
         raise DefinitionError(message)
-    wrong = [name for name in named if not _NAME.fullmatch(name) or name == "other"]
+    wrong = [name for name in named if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "other"]
     if wrong:
         message = (
             f"{aggregate}(of={of!r}): {wrong} cannot be a part of a column's name, or mean the other categories: "
             f"give it a name, such as of={{'name': {wrong[0]!r}}}"
         )
         raise DefinitionError(message)
-    return tuple(named), tuple(named.values())
+    return tuple(map(str, named)), tuple(named.values())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from headrace.base.arguments import expect, expect_names
 from headrace.errors import DefinitionError
 from headrace.features.definitions.spec import checked_name
 from headrace.features.definitions.view_spec import NO_KEY, EntitySpec, JoinKey, KeyKind
@@ -41,9 +42,14 @@ class Entity:
 
     def __post_init__(self) -> None:
         checked_name("entity", self.name)
+        where, write = f"entity {self.name!r}", "a list of fields, such as ['origin', 'dest']"
+        if self.keys is not None and not isinstance(self.keys, Mapping):
+            expect_names(where, "keys", [self.keys] if isinstance(self.keys, str) else self.keys, write=write)
+            expect(where, "keys", self.keys, (list, tuple), write=write)
         for key, key_type in self.join_keys.items():
             if key_type not in KEY_KINDS:
-                message = f"entity {self.name!r}: join key {key!r} is {key_type.__name__}; a join key is str or int"
+                given = getattr(key_type, "__name__", repr(key_type))
+                message = f"entity {self.name!r}: join key {key!r} is {given}; a join key is str or int"
                 raise DefinitionError(message)
 
     @cached_property

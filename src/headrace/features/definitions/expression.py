@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from headrace.base.arguments import expect
 from headrace.errors import DefinitionError
-from headrace.features.definitions.expression_tree import literal
+from headrace.features.definitions.expression_tree import is_text, literal
 from headrace.features.definitions.list_steps import ListSteps
 from headrace.features.definitions.text_steps import TextSteps
 from headrace.features.definitions.time_steps import TimeSteps
@@ -64,7 +64,7 @@ class Expression(TimeSteps):
 
     def __getitem__(self, key: object) -> Expression:
         """Return an expression for the value that a dict has of a key; null if it has none."""
-        if not isinstance(key, str):
+        if not is_text(key):
             message = f"{self!r}[{key!r}]: a key is a text, such as col('tags')['colour']"
             raise DefinitionError(message)
         return Expression(["item", self.tree, key])

@@ -64,14 +64,19 @@ def _is_int(value: object) -> TypeGuard[int]:
     return type(value) is int and -(2**63) <= value < 2**63
 
 
+def is_text(value: object) -> TypeGuard[str]:
+    """Return whether a value is a text that has UTF-8, so without half of a pair of surrogates."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 _DATA: dict[str, tuple[Callable[[Any], bool], ...]] = {
     "is_in": (lambda value: isinstance(value, list | tuple),),
-    "item": (lambda value: isinstance(value, str),),
+    "item": (is_text,),
     "round": (_is_digits,),
     "cast": (lambda value: value in CASTS,),
     "list_get": (_is_int,),
     "slice": (_is_int, lambda value: value is None or _is_int(value)),
-    "split_part": (lambda value: isinstance(value, str) and value != "", _is_int),
+    "split_part": (lambda value: is_text(value) and value != "", _is_int),
     "in_zone": (_is_zone,),
     "bucket": (lambda value: _is_int(value) and 1 <= value <= MOST_BUCKETS,),
 }
@@ -90,13 +95,13 @@ _TREES = {
 
 def literal(value: object) -> Scalar:
     """Return a value that may stand in an expression. Raises DefinitionError for any other."""
-    if value is None or isinstance(value, str) or (isinstance(value, int) and -(2**63) <= value < 2**63):
+    if value is None or is_text(value) or (isinstance(value, int) and -(2**63) <= value < 2**63):
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
     message = (
         f"{value!r} ({type(value).__name__}) cannot stand in an expression: write a finite number of at most 64 bits, "
-        "a string, a bool or None"
+        "a string of Unicode, a bool or None"
     )
     raise DefinitionError(message)
 

@@ -31,9 +31,14 @@ class OfValue:
         return self._spec(value=value_tree(self.value), where=where_tree(self.where))
 
 
-def value_tree(value: Value | None) -> ExpressionTree:
-    """Return the tree of a value; None for none. Raises DefinitionError for anything else than a name or expression."""
-    return None if value is None else as_expression(value).tree
+def value_tree(value: Value) -> ExpressionTree:
+    """Return the tree of a value. Raises DefinitionError for anything else than a name or an expression."""
+    return as_expression(value).tree
+
+
+def optional_tree(value: Value | None) -> ExpressionTree:
+    """Return the tree of a value; None for none, which counts rows. Raises DefinitionError."""
+    return None if value is None else value_tree(value)
 
 
 def where_tree(where: Expression | None) -> ExpressionTree:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, get_args
 
 from headrace.errors import DefinitionError
 from headrace.features.definitions.feature_spec import AgeSpec, GapKind, GapSpec, SinceSpec
-from headrace.features.definitions.measured import Value, value_tree, where_tree
+from headrace.features.definitions.measured import Value, optional_tree, where_tree
 
 if TYPE_CHECKING:
     from headrace.features.definitions.expression import Expression
@@ -24,7 +24,7 @@ class _OfTimes:
     @cached_property
     def spec(self) -> FeatureSpec:
         """The aggregate as data, without the name that a view gives it."""
-        return self._spec(value=value_tree(self.value), where=where_tree(self.where))
+        return self._spec(value=optional_tree(self.value), where=where_tree(self.where))
 
 
 class Since(_OfTimes):
@@ -75,17 +75,17 @@ class Gap:
 
     def __post_init__(self) -> None:
         of: object = self.of
-        if of in {"min", "max"}:
+        if of in ("min", "max"):
             message = (
                 f"Gap({self.of!r}): the smallest and the largest gap cannot be merged: rows of another partition, and "
                 "late rows, may lie inside a gap. Choose 'mean' or 'last'"
             )
             raise DefinitionError(message)
-        if of not in get_args(GapKind):
+        if not isinstance(of, str) or of not in get_args(GapKind):
             message = f"Gap({self.of!r}): choose one of {list(get_args(GapKind))}; a value is Gap('mean', 'amount')"
             raise DefinitionError(message)
 
     @cached_property
     def spec(self) -> GapSpec:
         """The aggregate as data, without the name that a view gives it."""
-        return GapSpec(of=self.of, value=value_tree(self.value), where=where_tree(self.where))
+        return GapSpec(of=self.of, value=optional_tree(self.value), where=where_tree(self.where))

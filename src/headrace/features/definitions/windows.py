@@ -86,7 +86,7 @@ def _lagging(window: WindowSpec, lag: Duration | None) -> WindowSpec:
     lag_us = 0 if lag is None else duration_us(lag)
     if not lag_us:
         return window
-    if lag_us % window.tile_us or (window.length_us + lag_us) // window.tile_us > MOST_OLD_TILES:
+    if lag_us < 0 or lag_us % window.tile_us or (window.length_us + lag_us) // window.tile_us > MOST_OLD_TILES:
         message = (
             f"a window of {format_duration(window.length_us)} in steps of {format_duration(window.tile_us)} with a lag "
             f"of {format_duration(lag_us)}: a lag is a whole number of steps, and the window begins at most "
@@ -194,7 +194,9 @@ class Calendar:
     @cached_property
     def spec(self) -> WindowSpec:
         """The window as data, named by its period, the place of its zone, and how long ago. Raises DefinitionError."""
-        if self.period not in _DAYS or not 0 <= self.ago <= _MOST_AGO:
+        period: object = self.period
+        known = isinstance(period, str) and period in _DAYS
+        if not known or type(self.ago) is not int or not 0 <= self.ago <= _MOST_AGO:
             message = (
                 f"Calendar({self.period!r}, ago={self.ago!r}): the period is {', '.join(get_args(Period))}, and ago is "
                 f"a whole number from 0 to {_MOST_AGO:,}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -12,13 +11,22 @@ from headrace.features.kernel.numpy_in_polars import step_of_numpy
 from headrace.features.kernel.text_steps import WHITE_SPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from headrace.features.definitions.expression_tree import ExpressionTree, Scalar
 
 
 def to_polars(tree: ExpressionTree) -> pl.Expr:
     """Return the tree as a Polars expression."""
+    found = _unchecked(tree)
+    return _finite(found) if tree[0] in _FINITE else found
+
+
+def _unchecked(tree: ExpressionTree) -> pl.Expr:
+    """Return the tree as a Polars expression, in which a sum, a product or a quotient may not be finite.
+
+    A check names its expression twice, so checks at each step of a long sum would make it exponentially large.
+    """
     operator, *arms = tree
     if operator in {"col", "now"}:
         return pl.col(arms[0] if arms else NOW)
@@ -34,7 +42,8 @@ def to_polars(tree: ExpressionTree) -> pl.Expr:
     if operator in _MIRRORED and not columns(arms[0]):  # Polars loses the height of a constant compared with all nulls
         operator, arms = _MIRRORED[operator], arms[::-1]
         tree = [operator, *arms]
-    steps = [to_polars(arm) for arm in trees_of(tree)]
+    keeps = _FINITE.get(operator, 0)
+    steps = [_unchecked(arm) if place < keeps else to_polars(arm) for place, arm in enumerate(trees_of(tree))]
     if operator in _OF_NUMPY:
         return step_of_numpy(tree, steps)
     if operator in _CHOICES:
@@ -51,6 +60,8 @@ _ZEROS = pl.int_range(pl.len()).cast(pl.Float64) * 0.0
 
 Polars divides by one constant as by its reciprocal, which rounds twice, but not in a batch of one row.
 """
+_FINITE = {"add": 2, "sub": 2, "mul": 2, "div": 1}
+"""Steps whose doubles have to be finite. If one of so many of their trees is not finite, neither is the result."""
 _EVERY_ROW = pl.int_range(pl.len()) >= 0
 _CHOICES = frozenset({"when", "min_of", "max_of", "among"})
 """Steps whose constants become columns: Polars loses the height of a column behind a condition that is never true."""
@@ -92,6 +103,14 @@ def _most(left: pl.Expr, right: pl.Expr) -> pl.Expr:
     return pl.when(left.is_not_null() & right.is_not_null()).then(pl.when(right > left).then(right).otherwise(left))
 
 
+def _by_halves(of_two: Callable[[pl.Expr, pl.Expr], pl.Expr], values: Sequence[pl.Expr]) -> pl.Expr:
+    """Return one of several values. One after the other would make an exponentially large expression."""
+    if len(values) == 1:
+        return values[0]
+    middle = (len(values) + 1) // 2
+    return of_two(_by_halves(of_two, values[:middle]), _by_halves(of_two, values[middle:]))
+
+
 def _any_equal(value: pl.Expr, others: Iterable[pl.Expr]) -> pl.Expr:
     return pl.any_horizontal((value == other).fill_null(value=False) for other in others)
 
@@ -102,10 +121,10 @@ def _finite(result: pl.Expr) -> pl.Expr:
 
 _STEPS: dict[str, Callable[..., pl.Expr]] = {
     "units": lambda value: value.to_physical().cast(pl.Int64),
-    "add": lambda left, right: _finite(left.add(right)),
-    "sub": lambda left, right: _finite(left.sub(right)),
-    "mul": lambda left, right: _finite(left.mul(right)),
-    "div": lambda left, right: _finite(left.truediv(right)),
+    "add": lambda left, right: left.add(right),
+    "sub": lambda left, right: left.sub(right),
+    "mul": lambda left, right: left.mul(right),
+    "div": lambda left, right: left.truediv(right),
     "and": lambda left, right: left.and_(right),
     "or": lambda left, right: left.or_(right),
     "not": lambda value: value.not_(),
@@ -115,8 +134,8 @@ _STEPS: dict[str, Callable[..., pl.Expr]] = {
     "list_length": lambda items: items.list.len().cast(pl.Int64),
     "among": lambda value, *others: pl.when(value.is_not_null()).then(_any_equal(value, others)),
     "date": lambda time: time.dt.date(),
-    "min_of": lambda *values: reduce(_least, values),
-    "max_of": lambda *values: reduce(_most, values),
+    "min_of": lambda *values: _by_halves(_least, values),
+    "max_of": lambda *values: _by_halves(_most, values),
     "strip": lambda text: text.str.strip_chars(WHITE_SPACE),
     "length": lambda text: text.str.len_chars().cast(pl.Int64),
     "contains": lambda text, part: text.str.contains(part, literal=True),
