@@ -41,7 +41,7 @@ def test_the_live_test_of_the_page_passes_twice_on_topics_of_its_own(services: L
     (tmp_path / "test_live_again.py").write_text(again)
     servers = {"TEST_KAFKA": services.bootstrap_servers, "TEST_REDIS": services.redis_url}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *OPTIONS, f"--rootdir={tmp_path}"],
+        [sys.executable, "-m", "pytest", *OPTIONS, f"--rootdir={tmp_path}", "test_live.py", "test_live_again.py"],
         cwd=tmp_path, env=dict(os.environ) | servers, capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
