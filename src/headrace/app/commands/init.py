@@ -12,7 +12,7 @@ from headrace.app.project.template import templates
 Folder = Annotated[
     Path, typer.Argument(help="Folder of the new project, made if it does not exist; a dot is this folder.")
 ]
-_CHOICES = ", ".join(templates())
+_CHOICES, _DEFAULT = ", ".join(templates()), next(iter(templates()), None)
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def init(
     *,
     template: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=f"The project to start from: {_CHOICES} (default: flights)."),
+        typer.Option(metavar="NAME", help=f"The project to start from: {_CHOICES} (default: {_DEFAULT})."),
     ] = None,
 ) -> None:
     """Write a project to start from: definitions, tests of its features, and a README with the next commands."""
