@@ -126,7 +126,8 @@ def _trend(feature: TrendSpec, rows: list[Counted], _: int) -> list[Answer]:
     middle, mean = sum(times) / len(rows), sum(values) / len(rows)
     squares = sum((time - middle) ** 2 for time in times)
     products = sum((time - middle) * (value - mean) for time, value in zip(times, values, strict=True))
-    of_values = math.sqrt(2 * len(rows) * sum(value**2 for value in values))
+    largest = max(map(abs, values)) or Fraction(1)  # the square of a tiny value is no double
+    of_values = float(largest) * math.sqrt(2 * len(rows) * sum((value / largest) ** 2 for value in values))
     slack = _RELATIVE * of_values * feature.per_us / float(times[-1] - times[0])
     return [(float(products / squares * feature.per_us), slack)]
 
