@@ -1,4 +1,4 @@
-"""What is remembered: how much a user clicks."""
+"""The features: how much a user clicks."""
 
 from headrace import ApproxDistinct, Count, Entity, FeatureService, FeatureView
 from streams import clicks

@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from headrace import Count, Entity, FeatureView
-from headrace.event_log.event_log import EventLog
 from tests.support.console_page import difference, shown
 from tests.support.documents import ROOT, blocks
-from tests.support.ingest_project import PAGE, IngestProject, answered, records, rows, stopped
-from tests.support.view_worker import working
+from tests.support.ingest_project import PAGE, IngestProject, answered, logged, records, stopped
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -76,12 +73,7 @@ def test_a_killed_process_sends_a_file_again_and_unique_counts_each_event_once(
     with project.ingest() as process:
         project.await_said("a file is produced", 2)
         assert stopped(process) == 0
-    stream = project.stream()
-    view = FeatureView("card", entity=Entity("card"), source=stream, windows=["1d"], features={"n": Count()})
-    log = EventLog(project.folder / "events", namespace=namespace)
-    with working(services, namespace, project.folder, view):
-        until(lambda: log.exists(stream.topic) and len(rows(log, stream.topic)) == 400, 60)
-    found = rows(log, stream.topic)
+    found = logged(services, namespace, project.folder, project.stream(), 400)
     assert found.group_by("__verdict").len().sort("__verdict").rows() == [("accepted", 300), ("duplicate", 100)]
     once = found.filter(pl.col("__verdict") == "accepted").get_column("payment_id")
     assert sorted(once) == list(range(300))

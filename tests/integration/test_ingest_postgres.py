@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from headrace import Count, Entity, FeatureView
 from headrace.app.doctor import ingest
 from headrace.app.project.project import Project
 from headrace.app.project.settings_sources import load_settings
-from headrace.event_log.event_log import EventLog
 from tests.support.console_page import difference, shown
 from tests.support.documents import blocks
-from tests.support.ingest_project import PAGE, IngestProject, answered, records, rows, stopped
+from tests.support.ingest_project import PAGE, IngestProject, answered, logged, records, stopped
 from tests.support.postgres_server import Postgres, free_port
-from tests.support.view_worker import working
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -74,12 +71,7 @@ def test_a_killed_process_sends_a_batch_again_and_unique_counts_each_row_once(
         postgres.sql(ROWS.format(3501, 3600))
         project.await_said("rows are produced", 4)
         assert stopped(process) == 0
-    stream = project.stream()
-    view = FeatureView("card", entity=Entity("card"), source=stream, windows=["1d"], features={"n": Count()})
-    log = EventLog(project.folder / "events", namespace=namespace)
-    with working(services, namespace, project.folder, view):
-        until(lambda: log.exists(stream.topic) and len(rows(log, stream.topic)) == 4600, 60)
-    found = rows(log, stream.topic)
+    found = logged(services, namespace, project.folder, project.stream(), 4600)
     assert found.group_by("__verdict").len().sort("__verdict").rows() == [("accepted", 3600), ("duplicate", 1000)]
     once = found.filter(pl.col("__verdict") == "accepted").get_column("payment_id")
     assert sorted(once) == list(range(1, 3601))

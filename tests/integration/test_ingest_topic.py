@@ -10,15 +10,12 @@ import polars as pl
 import pytest
 from confluent_kafka import KafkaException, Producer, TopicPartition
 
-from headrace import Count, Entity, FeatureView
 from headrace.app.local.process import free_ports
 from headrace.bus.kafka_clients import admin, reader
 from headrace.bus.topics import TopicPlan, ensure_topics
-from headrace.event_log.event_log import EventLog
 from tests.support.documents import blocks
-from tests.support.ingest_project import PAGE, IngestProject, answered, records, rows, stopped
+from tests.support.ingest_project import PAGE, IngestProject, answered, logged, records, stopped
 from tests.support.secured_kafka import PASSWORD, SecuredKafka
-from tests.support.view_worker import working
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -111,12 +108,7 @@ def test_a_killed_process_sends_a_batch_again_and_what_is_no_event_becomes_a_dea
     assert before < 12_000
     poison = {each.value(): each.key() for each in scene.copied() if each.headers() == [("trace", b"abc")]}
     assert poison == dict.fromkeys([b"\xff{", None, payment(7, card=None)], b"theirs")
-    stream = scene.project.stream()
-    view = FeatureView("card", entity=Entity("card"), source=stream, windows=["1d"], features={"n": Count()})
-    log = EventLog(tmp_path / "events", namespace=namespace)
-    with working(services, namespace, tmp_path, view):
-        until(lambda: log.exists(stream.topic) and len(rows(log, stream.topic)) == sent, 60)
-    found = rows(log, stream.topic)
+    found = logged(services, namespace, tmp_path, scene.project.stream(), sent)
     once = found.filter(pl.col("__verdict") == "accepted").get_column("payment_id")
     assert sorted(once) == list(range(12_000))
     assert found.filter(pl.col("__verdict") == "rejected").height == 3

@@ -38,7 +38,7 @@ SECOND_US = 1_000_000
 START_US = epoch_us(datetime(2020, 1, 1, tzinfo=UTC))
 SOURCES = [SourcePartition(number, bytes(16)) for number in range(2)]
 BLOCK = 4
-"""So that the few records of a test are several blocks."""
+"""A block is so small that the few records of a test are several blocks."""
 one = Stream("payments", Payment, event_time="at", key="shop", tolerance="1m", unique="payment_id", within="10s")
 two = Stream(
     "payments", Payment, event_time="at", key="shop", tolerance="1m", unique=("shop", "payment_id"), within="10s"

@@ -14,10 +14,13 @@ from urllib.request import urlopen
 
 from confluent_kafka import TopicPartition
 
+from headrace import Count, Entity, FeatureView
 from headrace.bus.kafka_clients import reader
 from headrace.bus.topics import TopicPlan, ensure_topics
+from headrace.event_log.event_log import EventLog
 from tests.support.documents import blocks
 from tests.support.http_scene import ask
+from tests.support.view_worker import working
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
     from headrace import Stream
     from headrace.app.local.services import LocalServices
-    from headrace.event_log.event_log import EventLog
     from tests.support.http_scene import Answered
 
 PAGE = "docs/how-to/ingest.md"
@@ -89,6 +91,15 @@ class IngestProject:
 def stopped(process: subprocess.Popen[bytes]) -> int:
     process.send_signal(signal.SIGTERM)
     return process.wait(9)
+
+
+def logged(services: LocalServices, namespace: str, folder: Path, stream: Stream, count: int) -> pl.DataFrame:
+    """The ids and verdicts of a stream's rows, once a worker has so many of them in the event log."""
+    view = FeatureView("card", entity=Entity("card"), source=stream, windows=["1d"], features={"n": Count()})
+    log = EventLog(folder / "events", namespace=namespace)
+    with working(services, namespace, folder, view):
+        until(lambda: log.exists(stream.topic) and len(rows(log, stream.topic)) == count, 60)
+    return rows(log, stream.topic)
 
 
 def rows(log: EventLog, topic: str) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""What is remembered of cards and merchants."""
+"""The features of cards and merchants."""
 
 from features.views import card_risk
 

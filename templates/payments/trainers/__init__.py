@@ -1,4 +1,4 @@
-"""What is learnt, and when."""
+"""The model, and the rules that say when it is trained again."""
 
 from trainers.fraud import fraud
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
 
 import typer
 
-from headrace.app.terminal.options import BootstrapServers, DataDir, LogLevel, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, LogLevel, MetricsPort, settings_from
 
 
 def register(app: typer.Typer) -> None:
@@ -17,9 +16,7 @@ def register(app: typer.Typer) -> None:
 
 def ingest(
     *,
-    metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Port that serves metrics for Prometheus (default 0: none).")
-    ] = None,
+    metrics_port: MetricsPort = None,
     log_level: LogLevel = "info",
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.app.terminal.options import BootstrapServers, DataDir, LogLevel, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, LogLevel, MetricsPort, settings_from
 
 
 def register(app: typer.Typer) -> None:
@@ -25,9 +25,7 @@ def process(
             "name of the machine, and a number."
         ),
     ] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Port that serves metrics for Prometheus (default 0: none).")
-    ] = None,
+    metrics_port: MetricsPort = None,
     log_level: LogLevel = "info",
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.app.terminal.options import BootstrapServers, DataDir, LogLevel, RedisUrl, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, LogLevel, MetricsPort, RedisUrl, settings_from
 
 
 def register(app: typer.Typer) -> None:
@@ -18,9 +18,7 @@ def register(app: typer.Typer) -> None:
 def trainer(
     *,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
-    metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Port that serves metrics for Prometheus (default 0: none).")
-    ] = None,
+    metrics_port: MetricsPort = None,
     log_level: LogLevel = "info",
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,

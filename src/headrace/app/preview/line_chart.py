@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 240, 64, 12, 30, 40
 COLORS = ("#3b82c4", "#d9772b", "#2f9e6e", "#b65fc2", "#c9a227")
-"""Of a lightness between that of white and that of black paper."""
+"""They can be read on white and on black paper."""
 _TICKS = 4
 _BEGIN = (
     f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '

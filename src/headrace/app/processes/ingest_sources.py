@@ -29,7 +29,7 @@ _LINGER = "5ms"
 
 
 class EventSource(Protocol):
-    """What is looked at again and again."""
+    """A source of events that a process looks at again and again."""
 
     def look(self, stopping: threading.Event) -> None:
         """Produce what is new. End early once ``stopping`` is set, and then leave what others may need."""

@@ -28,6 +28,9 @@ ModelFilter = Annotated[str | None, typer.Option("--model", help="Only this mode
 ModelArgument = Annotated[str, typer.Argument(help="The model.")]
 VersionArgument = Annotated[int, typer.Argument(min=1, help="The version, as `headrace models list` shows it.")]
 ByOption = Annotated[str | None, typer.Option("--by", help="Who decides (default: user@host); kept in the event.")]
+MetricsPort = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Port that serves metrics for Prometheus (default 0: none).")
+]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning, error or critical.")]
 
 
