@@ -84,8 +84,9 @@ class Scene:
         self.group = f"{namespace}-all"
         self._producer = producer(bootstrap_servers, {"enable.idempotence": True})
         self._one_at_a_time = threading.Lock()
+        self._one_report_at_a_time = threading.Lock()
         self._undelivered: list[object] = []
-        self._acknowledged = [0] * PARTITIONS
+        self._acknowledged = [0] * PARTITIONS  # how many, by partition
         self._table: DeltaTable | None = None
         self._make_topics(bootstrap_servers)
 
@@ -173,7 +174,8 @@ class Scene:
         at = message.offset()  # None: sent again after the broker died, and found to be there already
         if error is not None or at not in {record.offset, None}:
             self._undelivered.append((record.partition, record.offset, error, at))
-        self._acknowledged[record.partition] = record.offset + 1  # a partition's records are acknowledged in order
+        with self._one_report_at_a_time:  # two threads poll: reports come in any order
+            self._acknowledged[record.partition] += 1
 
     @contextmanager
     def flow(self, rows_per_s: int = 500) -> Iterator[None]:
