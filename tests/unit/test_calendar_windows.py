@@ -118,6 +118,7 @@ def test_no_period_reaches_beyond_what_is_kept(zone: str, period: Period, ago: i
         (Calendar("day", ago=-1), "ago is a whole number from 0"),
         (Calendar("day", "Europe/Nowhere"), "'Europe/Nowhere' is no time zone"),
         (Calendar("day", "../../etc/passwd"), "is no time zone"),
+        (Calendar("day", "Factory"), "'Factory' is no time zone"),
         (Calendar("month", "Asia/Kathmandu"), "at most 2,000"),
         (Calendar("day", every="2d"), "of 1s to 1d"),
         (Calendar("day", every="0s"), "of 1s to 1d"),
@@ -138,3 +139,14 @@ def test_a_spec_of_a_calendar_is_read_as_it_was_written() -> None:
 def test_the_rules_of_zones_have_a_version() -> None:
     assert rules_version() >= "2025b"
     assert time_zone("UTC").utcoffset(None) == timedelta(0)
+
+
+def test_zones_of_other_clocks_give_other_names() -> None:
+    pairs = [("Etc/GMT+5", "Etc/GMT-5"), ("Australia/West", "Brazil/West"), ("Canada/Pacific", "US/Pacific")]
+    names = [[Calendar("day", zone).spec.name for zone in pair] for pair in pairs]
+    assert names == [
+        ["day_gmt_5", "day_gmt_minus_5"],
+        ["day_west", "day_brazil_west"],
+        ["day_canada_pacific", "day_pacific"],
+    ]
+    assert Calendar("day", "America/Port-au-Prince").spec.name == "day_port_au_prince"

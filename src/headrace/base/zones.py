@@ -16,6 +16,8 @@ from headrace.errors import DefinitionError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+_NO_ZONE = "Factory"
+"""The name by which the database says that no zone was chosen. Its clocks are those of UTC."""
 _HEADER, _COUNTS_AT, _COUNTS = 44, 20, ">6l"
 """The bytes of a header, the place of its counts, and their form."""
 
@@ -41,6 +43,7 @@ def time_zone(name: str) -> ZoneInfo:
 def _place(name: str) -> Traversable:
     parts = str(name).split("/")
     is_safe = all(part.replace("-", "").replace("_", "").replace("+", "").isalnum() for part in parts)
+    is_safe = is_safe and parts != [_NO_ZONE]
     return files("tzdata").joinpath("zoneinfo", *(parts if is_safe else ["?"]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -30,6 +31,8 @@ _EVER_US = 2**61
 Period = Literal["day", "week", "month"]
 _DAYS: dict[str, int] = {"day": 1, "week": 7, "month": 31}
 _MOST_AGO = 1_000
+_ALSO_ELSEWHERE = ("Brazil", "Canada")
+"""The folders of zones whose last parts, such as ``West`` and ``Pacific``, are those of other zones too."""
 
 
 class CalendarSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,12 +215,20 @@ class Calendar:
                 "tiles, of 1s to 1d each: choose the size by every=, or a smaller ago"
             )
             raise DefinitionError(message)
-        place = (
-            "" if self.zone == "UTC" else "_" + self.zone.rpartition("/")[2].lower().replace("-", "_").replace("+", "_")
-        )
         calendar = CalendarSpec(period=self.period, zone=self.zone, ago=self.ago)
-        name = self.period + place + (f"_ago_{self.ago}" if self.ago else "")
+        name = self.period + _place_of(self.zone) + (f"_ago_{self.ago}" if self.ago else "")
         return WindowSpec(name=name, length_us=tiles * tile_us, tile_us=tile_us, calendar=calendar)
+
+
+def _place_of(zone: str) -> str:
+    """Return the end of a window's name: the last part of the zone's, as far as no zone with other clocks has it too.
+
+    ``Etc/GMT+5`` and ``Etc/GMT-5`` are two zones, and so are ``Australia/West`` and ``Brazil/West``.
+    """
+    folder, _, place = zone.rpartition("/")
+    place = re.sub(r"[-+]", "_", re.sub(r"-(?=\d)", "_minus_", place))
+    named = f"{folder}_{place}" if folder in _ALSO_ELSEWHERE else place
+    return "" if zone == "UTC" else f"_{named.lower()}"
 
 
 def _tile_of(zone: str) -> int:
