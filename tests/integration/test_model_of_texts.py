@@ -1,4 +1,4 @@
-"""A model that learns from texts and times, on real Kafka and Valkey: trained, swapped in, served and audited."""
+"""A model that learns from texts, times and lists, on real servers: trained, swapped in, served and audited."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from sklearn.compose import make_column_transformer
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
@@ -109,6 +110,7 @@ def train(X: pd.DataFrame, y: pd.Series, run: Any) -> Any:  # noqa: N803 - as a 
     encoded = make_column_transformer(
         (OneHotEncoder(handle_unknown="ignore"), CATEGORIES[::2]),
         (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), CATEGORIES[1:2]),
+        (CountVectorizer(analyzer=list), "card__recent_7d"),
         ("passthrough", ["card__n_7d"]),
     )
     return make_pipeline(encoded, LogisticRegression(max_iter=500)).fit(X, y)
@@ -132,7 +134,7 @@ class Shop:
             "card", Entity("card", str), self.paid, ["7d"], history="60d",
             features={
                 "merchant": Last("merchant"), "merchants": LastN("merchant", 2), "since": First("paid_at"),
-                "n": Count(),
+                "n": Count(), "recent": LastN("merchant", 3, as_list=True),
             },
         )  # fmt: skip
         self.model = Model(
@@ -279,6 +281,7 @@ def the_log_has_the_texts(shop: Shop, count: int, live: LoadedModel) -> None:
     vectors = shop.log.read(vectors_of(shop.namespace).topic)
     texts = {text for row in vectors["texts"].to_list() if row for text in row[:3] if text}
     assert {*MERCHANTS, "opened yesterday"} <= texts
+    assert all(row[5].startswith("[") for row in vectors["texts"].to_list())
     scored = VectorScores(
         shop.model, SharedVectors(shop.log, {shop.model.name: shop.model}).feed(shop.model.name), live.estimator
     )
@@ -299,5 +302,7 @@ def the_log_has_the_texts(shop: Shop, count: int, live: LoadedModel) -> None:
     )
     of_served = computed.frame[np.isin(computed.key, logged.key)].reset_index(drop=True)
     assert logged.frame["card__merchant_7d"].tolist() == of_served["card__merchant_7d"].tolist()
+    assert logged.frame["card__recent_7d"].tolist() == of_served["card__recent_7d"].tolist()
+    assert {type(each) for each in logged.frame["card__recent_7d"]} == {list}
     assert logged.frame["card__since_7d"].tolist() == of_served["card__since_7d"].tolist()
     assert str(logged.frame["card__since_7d"].dtype) == str(of_served["card__since_7d"].dtype) == "datetime64[us, UTC]"

@@ -19,18 +19,14 @@ from headrace import (
     FeatureService,
     FeatureView,
     First,
-    Gate,
-    Label,
     Last,
     LastN,
     Lifetime,
-    Model,
     Places,
     Role,
     Stream,
     Sum,
     col,
-    volume,
 )
 from headrace.bus.event import encode
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
@@ -269,19 +265,6 @@ def test_a_list_of_decimals_has_doubles_and_its_places() -> None:
     rows = log(stream=priced, events=[Priced(card="a", price=Decimal(each), at=START) for each in ("0.10", "2.25")])
     assert of.spec.column_kinds == {"card__prices_lifetime": "list(float)"}
     assert looked_up(of, rows, "a").to_lists() == [[[2.25, 0.1]]]
-
-
-def test_a_model_takes_no_lists() -> None:
-    def train(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
-        raise NotImplementedError
-
-    of = view(features={"merchants": LastN("merchant", 2, as_list=True)})
-    with pytest.raises(DefinitionError, match=r"'card__merchants_lifetime'\] are lists.*LastN without as_list"):
-        Model(
-            "fraud", requests=paid, request_key="order", requested_at="at", features=FeatureService("fraud", [of]),
-            label=Label(paid, value=col("order") > 1, on="order", within="1d"), train=train,
-            triggers=volume(labels=100), gate=Gate("auc"),
-        )  # fmt: skip
 
 
 class Priced(Event):

@@ -61,7 +61,7 @@ class PastOutcome(msgspec.Struct, frozen=True, kw_only=True):
 class PastFeature(msgspec.Struct, frozen=True, kw_only=True):
     """A value of the served vector, and the same value computed again from the event log at the logged V and t.
 
-    A time or a date is text.
+    A time or a date is text, and a list is JSON.
     """
 
     name: str
@@ -255,7 +255,9 @@ def _features(part: VectorPart) -> list[PastFeature]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value, with a time or a date as text."""
+    """Return a value, with a time or a date as text, and a list as JSON."""
+    if isinstance(value, list):
+        return msgspec.json.encode(value).decode()
     return _time(value) if isinstance(value, datetime) else str(value) if isinstance(value, date) else value
 
 

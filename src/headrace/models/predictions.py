@@ -23,8 +23,8 @@ class ServedVector(Event, omit_defaults=True):
     """A vector that an application looked up for one request.
 
     ``values`` are the feature columns in the service's order. A feature that is no number is null there. It is in
-    ``texts``, which has as many items: a text as it is, a time in RFC 3339, a date such as ``2026-01-31``, and null for
-    numbers. A vector of numbers has no ``texts``. ``offsets`` is V as JSON: view → source partition
+    ``texts``, which has as many items: a text as it is, a time in RFC 3339, a date such as ``2026-01-31``, a list as
+    JSON, and null for numbers. A vector of numbers has no ``texts``. ``offsets`` is V as JSON: view → source partition
     (``<topic id>-<partition>``) → next offset; ``statuses`` is JSON: view → status. ``request`` is the request as JSON.
     ``record`` is the place of the request's own record, ``<topic id>-<partition>-<offset>``, or null if the application
     did not know it.
@@ -49,8 +49,10 @@ def logged_values(values: Sequence[Any]) -> dict[str, Any]:
 
     >>> logged_values([1, None, "grocery"])
     {'values': [1.0, None, None], 'texts': [None, None, 'grocery']}
+    >>> logged_values([["grocery", "casino"]])
+    {'values': [None], 'texts': ['["grocery","casino"]']}
     """
-    texts = [_text(value) if isinstance(value, str | date) else None for value in values]
+    texts = [_text(value) if isinstance(value, str | date | list) else None for value in values]
     if texts.count(None) == len(texts):
         return {"values": [None if value is None else float(value) for value in values]}
     numbers = [None if value is None or text is not None else float(value)
@@ -58,7 +60,9 @@ def logged_values(values: Sequence[Any]) -> dict[str, Any]:
     return {"values": numbers, "texts": texts}
 
 
-def _text(value: str | date) -> str:
+def _text(value: str | date | list[Any]) -> str:
+    if isinstance(value, list):
+        return msgspec.json.encode(value).decode()
     return value if isinstance(value, str) else msgspec.to_builtins(value)
 
 

@@ -345,8 +345,8 @@ def check_fields(service: ServiceRef, requests: Sequence[Mapping[str, Any]]) -> 
 def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], found: FeatureVectors) -> pd.DataFrame:
     """Return the estimator's input: the feature columns, then the request features; numbers are float64.
 
-    A text is a str or None, a time ``datetime64[us, UTC]``, and a date ``datetime64[ms]``. Raises what
-    :func:`check_fields` raises.
+    A text is a str or None, a time ``datetime64[us, UTC]``, a date ``datetime64[ms]``, and a list a list, which is
+    empty where there is no value. Raises what :func:`check_fields` raises.
     """
     check_fields(service, requests)
     import pandas as pd  # noqa: PLC0415 - comes with headrace[serving]
@@ -355,6 +355,8 @@ def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], foun
     columns = list(service.columns)
     if found.others:
         frame = found.to_pandas()[columns]
+        for name in found.lists:
+            frame[name] = [[] if value is None else value for value in frame[name]]
     else:
         features = found.to_numpy()[:, [found.columns.index(name) for name in columns]]
         frame = pd.DataFrame(features, columns=columns)

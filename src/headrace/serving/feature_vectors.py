@@ -129,9 +129,17 @@ class FeatureVectors:
 
     @cached_property
     def others(self) -> list[str]:
-        """The columns that are texts, times or dates."""
+        """The columns that are texts, times, dates or lists."""
         found = zip(self.columns, self._values, strict=True)
         return [name for name, (values, _) in found if values.dtype.kind in _NO_NUMBERS]
+
+    @cached_property
+    def lists(self) -> list[str]:
+        """The columns that are lists."""
+        found = zip(self.columns, self._values, strict=True)
+        return [
+            name for name, (values, _) in found if values.dtype == object and isinstance(next(iter(values), None), list)
+        ]
 
     @cached_property
     def _values(self) -> Sequence[Values]:
@@ -140,7 +148,7 @@ class FeatureVectors:
     def to_lists(self) -> list[list[Any]]:
         """Return one list of values for each row; None where there is no value.
 
-        A text is a str, a time a datetime in UTC, and a date a date.
+        A text is a str, a time a datetime in UTC, a date a date, and a list a list.
         """
         found = [lists_of(view.values, place) for view in self.views for place in range(len(view.values))]
         found += [lists_of([values], 0) for values in self.on_demand.values()]
@@ -154,7 +162,7 @@ class FeatureVectors:
     def to_numpy(self) -> np.ndarray:
         """Return a float64 matrix with one column for each feature; NaN where there is no value.
 
-        Raises TerminalError if a feature is a text, a time or a date.
+        Raises TerminalError if a feature is a text, a time, a date or a list.
         """
         if self.others:
             message = f"a matrix has numbers, and {self.others} are none: use to_pandas(), to_dicts() or to_lists()"
@@ -165,7 +173,8 @@ class FeatureVectors:
     def to_pandas(self) -> pd.DataFrame:
         """Return a DataFrame with numbers as float64, NaN where there is no value.
 
-        A text is a str or None. A time is datetime64[us, UTC] and a date datetime64[ms], NaT where there is no value.
+        A text is a str or None, a list a list or None. A time is datetime64[us, UTC] and a date datetime64[ms], NaT
+        where there is no value.
         """
         import pandas as pd  # noqa: PLC0415 - comes with headrace[serving]
 

@@ -11,7 +11,7 @@ from headrace.errors import DefinitionError
 from headrace.features.definitions.feature_spec import SUMS_OF_RECORDS, OwnEventRule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from headrace.bus.event import Field
     from headrace.bus.stream import Stream
@@ -23,17 +23,6 @@ def check_is_no_table(where: str, stream: Stream) -> None:
     """Raise DefinitionError for a table: its rows come and go, and requests and labels are events that stay."""
     if isinstance(stream, Table):
         message = f"{where} is the table {stream.topic!r}; it has to be a Stream, whose events stay"
-        raise DefinitionError(message)
-
-
-def check_no_lists(model: str, kinds: Mapping[str, str]) -> None:
-    """Raise DefinitionError for a feature that is a list: an estimator takes one value in a column."""
-    lists = [name for name, kind in kinds.items() if kind.startswith("list(")]
-    if lists:
-        message = (
-            f"model {model!r}: the features {lists} are lists, and an estimator takes one value in a column: write "
-            "LastN without as_list, or put the lists into a view of their own"
-        )
         raise DefinitionError(message)
 
 

@@ -21,7 +21,6 @@ from headrace.features.definitions.service import FeatureService
 from headrace.trainers.definition_checks import (
     brings,
     check_is_no_table,
-    check_no_lists,
     check_own_event,
     described,
     one_of,
@@ -283,7 +282,6 @@ class Model:
             raise DefinitionError(message)
 
     def _check_features(self) -> None:
-        check_no_lists(self.name, self.features.column_kinds)
         for view in self.features.views:
             for key in view.entity.join_keys:
                 if key not in {f.name for f in self.requests.fields}:

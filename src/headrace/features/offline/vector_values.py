@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import polars as pl
 
 from headrace.features.definitions.spec import NUMBER_KINDS
@@ -15,10 +17,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEXTS = "texts"
+_LISTS: dict[str, msgspec.json.Decoder[Any]] = {
+    f"list({name})": msgspec.json.Decoder(list[of])  # type: ignore[valid-type]
+    for name, of in {"int": int, "float": float, "bool": bool, "str": str, "date": date, "datetime": datetime}.items()
+}
 
 
 def no_numbers(kinds: Mapping[str, str]) -> list[str]:
-    """Return the columns that are texts, times or dates."""
+    """Return the columns that are texts, times, dates or lists."""
     return [name for name, kind in kinds.items() if kind not in NUMBER_KINDS]
 
 
@@ -37,8 +43,8 @@ def vector_columns(
 ) -> pl.DataFrame:
     """Return one column for each feature of a service. ``kinds`` has the kind of each, in order.
 
-    ``values`` and ``texts`` are the names of the columns that have them. Numbers are float64. A text that is no time or
-    date where one is wanted is null.
+    ``values`` and ``texts`` are the names of the columns that have them. Numbers are float64. A text that is no time,
+    date or list where one is wanted is null.
     """
     numbers = vectors.select(pl.col(values).list.to_struct(fields=list(kinds))).unnest(values)
     others = no_numbers(kinds)
@@ -51,20 +57,42 @@ def vector_columns(
 
 
 def _typed(texts: pl.Series, kind: str) -> pl.Series:
+    if kind in _LISTS:
+        found = [None if text is None else _list(text, kind) for text in texts.to_list()]
+        return pl.Series(texts.name, found, COLUMN_TYPES[kind])
     if kind == "datetime":
         return texts.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     return texts.str.to_date("%Y-%m-%d", strict=False) if kind == "date" else texts
 
 
+def _list(text: str, kind: str) -> list[Any] | None:
+    try:
+        found: list[Any] = _LISTS[kind].decode(text)
+    except msgspec.MsgspecError:
+        return None
+    return found
+
+
 def model_matrix(features: pl.DataFrame, request: pl.DataFrame) -> pd.DataFrame:
     """Return what an estimator gets: the features, then the unchanged request features.
 
-    Numbers are float64, NaN where there is no value. A text is a str or None, a time ``datetime64[us, UTC]``, and a
-    date ``datetime64[ms]``.
+    Numbers are float64, NaN where there is no value. A text is a str or None, a time ``datetime64[us, UTC]``, a
+    date ``datetime64[ms]``, and a list a list, which is empty where there is no value.
     """
     numbers = [name for name, dtype in features.schema.items() if dtype.is_numeric() or dtype in _LIKE_NUMBERS]
     found = features.with_columns(pl.col(numbers).cast(pl.Float64).fill_null(float("nan")))
-    return found.hstack(request).to_pandas()
+    frame = found.hstack(request).to_pandas()
+    for name, dtype in features.schema.items():
+        if isinstance(dtype, pl.List):
+            frame[name] = list_column(features.get_column(name).to_list(), frame.index)
+    return frame
+
+
+def list_column(values: Sequence[list[Any] | None], index: Any = None) -> pd.Series:
+    """Return a column of lists as an estimator gets it: no value is an empty list."""
+    import pandas as pd  # noqa: PLC0415 - seconds at start-up that a reader of the log does not need
+
+    return pd.Series([[] if value is None else value for value in values], index=index, dtype=object)
 
 
 _LIKE_NUMBERS = (pl.Boolean, pl.Null)

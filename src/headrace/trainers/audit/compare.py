@@ -290,7 +290,7 @@ def _forgive(
 
 
 def _differ(one: pl.Series, other: pl.Series) -> pl.Series:
-    if one.dtype == pl.String or one.dtype.is_temporal():
+    if one.dtype == pl.String or one.dtype.is_temporal() or one.dtype.is_nested():
         return one.ne_missing(other)
     return one.cast(pl.Float64).ne_missing(other.cast(pl.Float64))
 
