@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from structlog.testing import capture_logs
 
-from headrace.bus import worker_report
+from headrace.bus import check_report, heartbeats, worker_report
+from headrace.bus.check_report import CheckReport
 from headrace.bus.control import FlushRequest, Tick, decode_control
 from headrace.bus.event_reader import EventReader
+from headrace.bus.heartbeats import TrainerHeartbeat
 from headrace.bus.unreadable_records import KafkaPlace, UnreadableRecords, readable
 from headrace.bus.worker_report import PartitionReport, WorkerReport
 from headrace.errors import CodecError
@@ -53,6 +55,18 @@ READERS: dict[str, tuple[Callable[[bytes | None], Any], bytes]] = {
     "observations": (
         worker_report.decode,
         WorkerReport("w", 5, [PartitionReport("t", "ab-0", 1, 1, 5, 0, {})]).encode(),
+    ),
+    "heartbeats": (
+        heartbeats.decode,
+        heartbeats.encode(
+            TrainerHeartbeat(process="p", release="1", started_us=1, observed_us=5, every_us=5, models=["m"])
+        ),
+    ),
+    "findings": (
+        check_report.decode,
+        check_report.encode(
+            CheckReport(check="audit", subject="m", at_us=5, by="w", numbers={"checked": 7.0}, findings=[])
+        ),
     ),
     "decisions": (
         lambda data: messages.decode(data, DecisionRecord),

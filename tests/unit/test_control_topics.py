@@ -31,9 +31,10 @@ NO_NAMESPACE = {"feast/offline.py": "it reads streams alone, and their tables ha
 
 def test_the_default_namespace_has_the_names_of_always() -> None:
     assert sorted(ControlTopics().all) == [
-        "headrace.control", "headrace.decisions", "headrace.definitions", "headrace.exclusions", "headrace.model-acks",
-        "headrace.models", "headrace.observations", "headrace.operator-requests", "headrace.predictions",
-        "headrace.retrain-requests", "headrace.runs", "headrace.vectors",
+        "headrace.control", "headrace.decisions", "headrace.definitions", "headrace.exclusions", "headrace.findings",
+        "headrace.heartbeats", "headrace.model-acks", "headrace.models", "headrace.observations",
+        "headrace.operator-requests", "headrace.predictions", "headrace.retrain-requests", "headrace.runs",
+        "headrace.vectors",
     ]  # fmt: skip
     assert (vectors_of("headrace").topic, predictions_of("headrace").topic) == (
         "headrace.vectors",

@@ -61,12 +61,28 @@ class ControlTopics:
         return (
             self.observations, self.decisions, self.retrain_requests, self.runs, self.models, self.model_acks,
             self.control, self.exclusions, self.definitions, self.vectors, self.predictions, self.operator_requests,
+            self.heartbeats, self.findings,
         )  # fmt: skip
 
     @property
     def observations(self) -> str:
         """The reports of workers."""
         return self._topic("observations")
+
+    @property
+    def heartbeats(self) -> str:
+        """What trainers and applications say of themselves."""
+        return self._topic("heartbeats")
+
+    @property
+    def findings(self) -> str:
+        """The results of checks: audits, watched inputs, the doctor."""
+        return self._topic("findings")
+
+    @property
+    def reports(self) -> tuple[str, str, str]:
+        """The three topics on which processes say how they do, as ``report_plans`` takes them."""
+        return self.observations, self.heartbeats, self.findings
 
     @property
     def decisions(self) -> str:

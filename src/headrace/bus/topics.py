@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _DAY_MS = 86_400_000
 _METADATA_POLL_S = 0.02
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+AN_HOUR = {"retention.ms": "3600000", "segment.ms": "600000", "cleanup.policy": "delete"}
+"""For reports that newer ones replace within seconds. Kafka deletes whole segments, so they are short too."""
+A_MONTH = {"retention.ms": str(30 * _DAY_MS), "segment.ms": str(_DAY_MS), "cleanup.policy": "delete"}
+"""For results of checks, which are of interest until the next one, and as a history of some weeks."""
 
 
 def dead_letter_topic(topic: str) -> str:
@@ -60,6 +64,11 @@ class TopicIncarnation:
 
     topic_id: bytes
     partitions: int
+
+
+def report_plans(observations: str, heartbeats: str, findings: str) -> list[TopicPlan]:
+    """Return the plans of the topics on which processes say how they do. Nothing depends on what is in them."""
+    return [TopicPlan(observations, 1, AN_HOUR), TopicPlan(heartbeats, 1, AN_HOUR), TopicPlan(findings, 1, A_MONTH)]
 
 
 def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout_s: float = 30.0) -> None:

@@ -14,11 +14,15 @@ FORMAT = 1
 
 
 class ViewReport(msgspec.Struct, frozen=True):
-    """One view over one source partition, by its cursor: folded below ``next_offset``, the rows so far, its clock."""
+    """One view over one source partition, by its cursor: folded below ``next_offset``, the rows so far, its clock.
+
+    ``catching_up`` is true while batches are not folded into it, because it is brought up to its partition first.
+    """
 
     next_offset: int
     rows_total: int
     clock_us: int
+    catching_up: bool | UnsetType = UNSET
 
 
 class PartitionReport(msgspec.Struct, frozen=True):
@@ -26,7 +30,8 @@ class PartitionReport(msgspec.Struct, frozen=True):
 
     ``rejected`` and ``late`` count since the worker opened the partition. Late rows are accepted; their event time lies
     further behind the partition's ``available_at`` than the stream's lateness. ``duplicates`` counts the duplicates
-    since then, of a stream that has ``unique=``.
+    since then, of a stream that has ``unique=``. ``reasons`` has the rejected records by reason, if there are any.
+    ``end_offset`` is the end of the topic's partition that the worker's client has heard of last, if it has.
     """
 
     topic: str
@@ -38,6 +43,18 @@ class PartitionReport(msgspec.Struct, frozen=True):
     views: dict[str, ViewReport]
     late: int = 0
     duplicates: int | UnsetType = UNSET
+    reasons: dict[str, int] | UnsetType = UNSET
+    end_offset: int | UnsetType = UNSET
+
+
+class MemoryReport(msgspec.Struct, frozen=True):
+    """What a worker keeps in memory of one view: entities, counted in each of its partitions, and bytes.
+
+    The online store may have more entities: a worker forgets those that were used least recently.
+    """
+
+    entities: int
+    bytes: int
 
 
 class StoppedReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,13 +70,20 @@ class StoppedReport(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkerReport(msgspec.Struct, frozen=True, tag_field="type", tag="observation"):
-    """All partitions of a worker. ``observed_us`` is the worker's clock."""
+    """All partitions of a worker. ``observed_us`` is the worker's clock.
+
+    ``memory`` has the views that it keeps entities of. ``release`` is its release of headrace, ``started_us`` the time
+    at which it began. Workers of earlier releases say none of the three.
+    """
 
     worker: str
     observed_us: int
     partitions: list[PartitionReport]
     stopped: list[StoppedReport] = []
     format: int = FORMAT
+    memory: dict[str, MemoryReport] | UnsetType = UNSET
+    release: str | UnsetType = UNSET
+    started_us: int | UnsetType = UNSET
 
     def encode(self) -> bytes:
         """Return the JSON bytes."""

@@ -25,6 +25,7 @@ from headrace.bus.topics import (
     TopicPlan,
     dead_letter_topic,
     ensure_topics,
+    report_plans,
     stamped_by_producers,
     stream_config,
 )
@@ -102,7 +103,7 @@ def make_topics(
     logged, topics = own_streams(streams, namespace), ControlTopics(namespace)
     plans = [TopicPlan(stream.topic, partitions, config) for stream in logged]
     plans += [TopicPlan(dead_letter_topic(stream.topic), 1, FOR_EVER) for stream in logged]
-    plans += [TopicPlan(topics.control), TopicPlan(topics.observations)]
+    plans += [TopicPlan(topics.control), *report_plans(*topics.reports)]
     plans += [TopicPlan(topics.definitions, 1, FOR_EVER), TopicPlan(topics.models, 1, FOR_EVER)]
     ensure_topics(bootstrap_servers, plans)
 

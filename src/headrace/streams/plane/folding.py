@@ -280,8 +280,9 @@ class Folding:
         return [batch for batch in batches if batch.owned.source not in fenced]
 
     def _reject(self, owned: OwnedPartition, rejected: pl.DataFrame) -> None:
-        owned.rejected += rejected.height
-        self._meter.rejected(owned.topic, rejected.get_column("__reason"))
+        reasons = rejected.get_column("__reason")
+        owned.rejected.update(dict(reasons.value_counts().iter_rows()))
+        self._meter.rejected(owned.topic, reasons)
         for copy in copies_of(owned.topic, owned.source, rejected):
             self._until_available(self._copies.send, copy)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ class OwnedPartition:
     ``partition_count``: the number of the topic's partitions, which the cursors give to look-ups.
     ``available_us``: the partition's clock, the ``available_at`` of its last record.
     ``behind``: the views that have yet to catch up.
+    ``rejected``: the rejected records by reason.
     ``seen``: the ids of the records below ``next_offset``, if the stream has ``unique=``.
     """
 
@@ -59,7 +61,7 @@ class OwnedPartition:
     available_us: int = NO_CLOCK
     phase: PartitionPhase = PartitionPhase.ASSIGNED
     behind: list[ViewPartition] = field(default_factory=list)
-    rejected: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
     late: int = 0
     seen: SeenIds | None = None
     duplicates: int = 0
@@ -87,18 +89,29 @@ class OwnedPartition:
         for view in self.views:
             view.extend_topic(partition_count)
 
-    def report(self, logged_offset: int) -> PartitionReport:
-        """Return the worker's report of this partition. The log is complete below ``logged_offset``."""
+    def report(self, logged_offset: int, end_offset: int | None) -> PartitionReport:
+        """Return the worker's report of this partition.
+
+        The log is complete below ``logged_offset``. ``end_offset`` is the end of the topic's partition, None if it is
+        not known.
+        """
         return PartitionReport(
             topic=self.topic,
             source=self.source.text,
             next_offset=self.next_offset,
             logged_offset=logged_offset,
             available_us=self.available_us,
-            rejected=self.rejected,
+            rejected=self.rejected.total(),
             late=self.late,
             duplicates=UNSET if self.seen is None else self.duplicates,
-            views={view.view: ViewReport(view.written, view.rows_total, view.clock) for view in self.views},
+            reasons=dict(self.rejected) or UNSET,
+            end_offset=UNSET if end_offset is None else end_offset,
+            views={
+                view.view: ViewReport(
+                    view.written, view.rows_total, view.clock, catching_up=view in self.behind or UNSET
+                )
+                for view in self.views
+            },
         )
 
 

@@ -143,6 +143,11 @@ class ViewMemory:
         """The bytes that its entities take."""
         return self.folded.nbytes
 
+    @property
+    def entities(self) -> int:
+        """The number of entities that it keeps. An entity with rows in two partitions counts twice."""
+        return self.folded.slot_count - self.folded.abandoned
+
     def forget(self) -> None:
         """Drop the half of the entities that was used least recently. Do not call it between a fold and its writes."""
         self._keep(self.folded.forget(len(self._table) // 2))

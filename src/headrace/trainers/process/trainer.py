@@ -20,7 +20,7 @@ from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.process_status import status_served
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, grow_topic
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, grow_topic, report_plans
 from headrace.bus.worker_report import WorkerReport
 from headrace.bus.worker_report import decode as decode_report
 from headrace.event_log.event_log import EventLog
@@ -108,7 +108,7 @@ def make_topics(bootstrap_servers: str, topics: ControlTopics) -> None:
     """Make the topics of triggers and trainers. Decisions and runs are kept for ever."""
     kept = (topics.decisions, topics.retrain_requests, topics.operator_requests, topics.runs, topics.model_acks)
     plans = [TopicPlan(name, 1, FOR_EVER) for name in (*kept, topics.models)]
-    ensure_topics(bootstrap_servers, [*plans, TopicPlan(topics.control), TopicPlan(topics.observations)])
+    ensure_topics(bootstrap_servers, [*plans, TopicPlan(topics.control), *report_plans(*topics.reports)])
     grow_topic(bootstrap_servers, topics.retrain_requests, SHARES)
     ensure_topic(bootstrap_servers, topics.models)
 
