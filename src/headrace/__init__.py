@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream, after
     from headrace.bus.table import Table
+    from headrace.bus.vector import Vector
     from headrace.bus.wire import Epoch, TimeText
     from headrace.features.definitions.aggregates import (
         ApproxDistinct,
@@ -111,6 +112,7 @@ _MODULES = {
     "headrace.bus.formats.json_schema": ("JsonSchema",),
     "headrace.bus.formats.protobuf": ("Protobuf",),
     "headrace.bus.places": ("Places",),
+    "headrace.bus.vector": ("Vector",),
     "headrace.bus.producer": ("EventProducer",),
     "headrace.bus.stream": ("Stream", "after"),
     "headrace.bus.table": ("Table",),
@@ -173,7 +175,7 @@ __all__ = [
     "NoModelError", "Places", "Predicted", "Predictor", "Preview", "Processor", "Project", "Protobuf", "Quantile",
     "Ratio", "Role", "Run", "Settings", "Since", "Skew", "Sliding", "Status", "Std", "Stream", "Sum", "SumBy", "Table",
     "TerminalError", "TimeText", "TopK", "TopShare", "TrainingSet", "TransientError", "Trend", "Tumbling",
-    "UnavailableError", "UniqueList", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect",
+    "UnavailableError", "UniqueList", "Variance", "Vector", "after", "all_of", "any_of", "at_least", "col", "connect",
     "consecutive", "drift", "expected_cost", "field", "haversine", "hysteresis", "load_project", "load_settings",
     "max_of", "min_of", "now", "own_metric", "performance", "preview", "processor", "rebuild", "schedule",
     "training_set", "volume", "when", "within_block",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import numpy as np
 import polars as pl
@@ -47,6 +47,7 @@ from headrace import (
     Tumbling,
     UniqueList,
     Variance,
+    Vector,
     col,
 )  # fmt: skip
 from headrace.bus.event import Event
@@ -74,6 +75,7 @@ class Reading(Event):
     y: int
     k: str | None
     on: bool
+    v: Annotated[list[float], Vector(3)] | None
 
 
 class Case(NamedTuple):
@@ -96,6 +98,7 @@ DAYS_AGO = (TIME - NOW) / DAY
 WEIGHT = 0.5 ** ((TIME.max() - TIME) / HOUR)
 LATEST = pl.max_horizontal(NOW, TIME.filter(PAIRED).max())
 KNOWN = K.is_not_null()
+NUMBERS = [pl.col("v").list.get(place) for place in range(3)]
 COUNTS = K.drop_nulls().value_counts(sort=False).struct.field("count")
 CASES = {
     "n": Case(Count(), pl.len()),
@@ -137,6 +140,9 @@ CASES = {
     "usual": Case(Mode("k", where=col("on")), K.filter(ON).drop_nulls().sort().mode().min()),
     "loyal": Case(TopShare("k"), COUNTS.max() / KNOWN.sum(), 1e-12),
     "variety": Case(Entropy("k"), COUNTS.entropy(base=2, normalize=True), 1e-9),
+    "vectors": Case(Mean("v", dim=3), pl.concat_list(each.mean() for each in NUMBERS), 1e-9),
+    "total": Case(Sum("v", dim=3, where=col("on")), pl.concat_list(each.filter(ON).sum() for each in NUMBERS), 1e-9),
+    "newest_v": Case(Last("v", dim=3), pl.col("v").drop_nulls().last()),
     "unique": Case(UniqueList("k", most=4), K.drop_nulls().reverse().unique(maintain_order=True).head(4)),
 }
 WINDOWS: dict[str, tuple[Window, int | None, int, int]] = {
@@ -167,6 +173,8 @@ def events() -> pl.DataFrame:
             "__source": chance.integers(0, 2, EVENTS),
         }
     )
+    vectors = pl.Series("v", chance.normal(1, 9, (EVENTS, 3)).tolist(), pl.List(pl.Float64))
+    frame = frame.with_columns(vectors.set(pl.Series(chance.random(EVENTS) < 0.1), None))
     return frame.with_columns(pl.int_range(pl.len()).over("__source").alias("__row_offset"))
 
 
@@ -221,7 +229,9 @@ def test_polars_says_the_same_of_each_aggregate(window: str) -> None:
 def same(one: Any, other: Any, error: float) -> bool:
     """Equal, or relatively near. Over no rows Polars has no group, and headrace 0, null or an empty list."""
     if other is None or (isinstance(other, float) and math.isnan(other)):
-        return bool(one in (None, 0, []))
+        return bool(one in (None, 0, [], [0.0] * 3))
+    if isinstance(one, list) and one and isinstance(one[0], float):
+        return all(same(*pair, error) for pair in zip(one, other, strict=True))
     if one is None or isinstance(one, str | list):
         return bool(one == other)
     return bool(abs(one - other) <= error * max(abs(other), 1.0))

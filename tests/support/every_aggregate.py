@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from headrace.base.times import epoch_us
 from headrace.bus.event import Event
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.stream import Stream
+from headrace.bus.vector import Vector
 from headrace.features.definitions.aggregates import (
     ApproxDistinct,
     Count,
@@ -51,9 +52,10 @@ class Sale(Event):
     pieces: int
     cash: bool
     buyer: str | None
+    place: Annotated[list[float], Vector(2)] | None
 
 
-FIELDS = ("shop", "till", "amount", "pieces", "cash", "buyer")
+FIELDS = ("shop", "till", "amount", "pieces", "cash", "buyer", "place")
 sales = Stream("sales", Sale, event_time="at", tolerance="10m")
 view = FeatureView(
     "sales",
@@ -143,6 +145,10 @@ view = FeatureView(
         "loyal_pieces": TopShare("pieces", n=2),
         "variety": Entropy("buyer"),
         "some_variety": Entropy("pieces", capacity=1),
+        "middle_place": Mean("place", dim=2),
+        "all_places": Sum("place", dim=2, where=col("cash")),
+        "last_place": Last("place", dim=2),
+        "first_place": First("place", dim=2, where=col("pieces") > 1),
         "pieces_at": Quantile("pieces", [0.1, 0.75, 0.999], error=0.05),
     },
 )
@@ -159,6 +165,7 @@ def build(raw: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
         at = START + timedelta(microseconds=time_us - epoch_us(START))
         event = {
             "shop": shop, "till": till, "amount": amount, "pieces": pieces, "cash": cash, "buyer": buyer, "at": at,
+            "place": None if amount is None else [amount, -amount / 3],
         }  # fmt: skip
         rows.append(
             {
@@ -178,7 +185,7 @@ def same(found: Any, wanted: Any, slack: float = 1e-9) -> bool:
     if found is None or wanted is None:
         return found is wanted
     if isinstance(found, list):
-        return len(found) == len(wanted) and all(map(same, found, wanted))
+        return len(found) == len(wanted) and all(same(*pair, slack) for pair in zip(found, wanted, strict=True))
     if isinstance(found, datetime):  # a naive loop has it in microseconds
         return epoch_us(found) == int(wanted)
     return bool(found == wanted or (not isinstance(found, str) and abs(found - wanted) <= slack))

@@ -18,8 +18,10 @@ from headrace.features.definitions.feature_spec import (
     DecayedSumSpec,
     HistogramSpec,
     LastNSpec,
+    MeanSpec,
     QuantileSpec,
     RatioSpec,
+    SumSpec,
 )
 from headrace.features.kernel.expression_numpy import to_numpy
 from headrace.features.kernel.masked_column import column
@@ -38,7 +40,7 @@ def value_of(tree: Any, event: dict[str, Any]) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return "float" if value is None else type(value).__name__
+    return {"NoneType": "float", "list": "list(float)"}.get(type(value).__name__, type(value).__name__)
 
 
 _RELATIVE = 1e-9
@@ -142,7 +144,15 @@ def _aggregate(feature: FeatureSpec, rows: list[Counted], at_us: int) -> list[An
             return [_decayed(rows, half_life_us, at_us)]
         case ApproxDistinctSpec() | CountSpec():
             return [_number(feature.aggregate, [hash(value) for value in values])]
-    return [_number(feature.aggregate, values)]
+    is_vector = isinstance(feature, SumSpec | MeanSpec) and feature.dim is not UNSET
+    return [_vector(feature, values) if is_vector else _number(feature.aggregate, values)]
+
+
+def _vector(feature: Any, vectors: list[list[float]]) -> Answer:
+    """A sum or mean number by number: null if one of them is."""
+    each = [_number(feature.aggregate, [vector[place] for vector in vectors]) for place in range(feature.dim)]
+    found = [value for value, _ in each]
+    return (None if None in found else found), max(slack for _, slack in each)
 
 
 def _number(aggregate: str, values: list[Any]) -> Answer:

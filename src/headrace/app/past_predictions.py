@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _FIELDS = list(get_type_hints(Prediction))
 
 
-class _Vector(NamedTuple):
+class _ExplainedVector(NamedTuple):
     """The columns of a served vector that explain it; the texts are JSON."""
 
     service: str
@@ -170,7 +170,7 @@ class PastPredictions:
             return replace(past, note=part)
         if part.not_logged:
             return replace(past, note="its vector used records that the event log does not have")
-        vector = _Vector(*part.served.vectors.select(_Vector._fields).row(0))
+        vector = _ExplainedVector(*part.served.vectors.select(_ExplainedVector._fields).row(0))
         request = msgspec.json.decode(vector.request, type=dict[str, Any])
         views = [self._view(spec, vector, request, newest) for spec in part.served.specs]
         return replace(past, service=vector.service, request=request, views=views, features=_features(part))
@@ -199,7 +199,7 @@ class PastPredictions:
         reason = "" if label is not None else unlabelled(until_us, log.labels_clock_us())
         return PastOutcome(label=label, revision=revision or 0, reason=reason)
 
-    def _view(self, spec: ViewSpec, vector: _Vector, request: dict[str, Any], newest: int) -> PastView:
+    def _view(self, spec: ViewSpec, vector: _ExplainedVector, request: dict[str, Any], newest: int) -> PastView:
         compiled, at_us = kernel(spec), epoch_us(vector.served_at)
         offsets = msgspec.json.decode(vector.offsets, type=dict[str, dict[str, int]]).get(spec.name, {})
         entity = {name: request.get(name) for name in compiled.spec.key_fields}

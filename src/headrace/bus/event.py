@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 
 from headrace.bus.places import Places
+from headrace.bus.vector import Vector
 from headrace.bus.wire import TimeForm, annotation, plain, time_form
 from headrace.errors import DefinitionError
 
@@ -76,7 +77,8 @@ class Field(msgspec.Struct, frozen=True):
     ``keyed``: a dict of texts to this kind. ``form`` says how a time is written, if it is not RFC 3339 text.
     ``is_plain``: its values are not members of an Enum or UUIDs, which :func:`plain_value` changes. ``places`` are
     those of a Decimal. ``event`` is the type of a nested event, or of the events of a list, and ``fields`` are its
-    fields. ``path`` has the names in JSON that lead to the field, if it stands at another place there.
+    fields. ``path`` has the names in JSON that lead to the field, if it stands at another place there. ``vector`` is
+    the length of a list that is a vector.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Field(msgspec.Struct, frozen=True):
     event: type[Event] | None = None
     fields: tuple[Field, ...] = ()
     path: tuple[str, ...] = ()
+    vector: Vector | None = None
 
     @property
     def is_nested(self) -> bool:
@@ -166,6 +169,7 @@ def _field(within: tuple[type[Event], ...], info: msgspec.structs.FieldInfo, hin
         event=item if kind == "event" else None,
         fields=nested,
         path=tuple(info.encode_name.removeprefix(_PATH).split(".")) if info.encode_name.startswith(_PATH) else (),
+        vector=_vector(where, hint, is_floats=many and kind == "float" and not nullable_items),
     )
 
 
@@ -174,6 +178,13 @@ def _places(where: str, kind: Kind, hint: Any) -> Places | None:
     if (kind == "decimal") != (found is not None):
         message = f"{where}: write a Decimal with its places after the point, such as Annotated[Decimal, Places(2)]"
         raise DefinitionError(message)
+    return found
+
+
+def _vector(where: str, hint: Any, *, is_floats: bool) -> Vector | None:
+    found: Vector | None = annotation(hint, Vector)
+    if found is not None and not is_floats:
+        raise DefinitionError(f"{where}: {found!r} is the length of a list[float]; it is declared as {hint}")
     return found
 
 

@@ -127,6 +127,9 @@ def _checks(
         if field.kind == "event":
             items = f"{where}[...]." if field.many else f"{where}."
             yield from _checks(field.fields, clocks, of_kinds, _Above(f"{label}.", items, steps))
+        if field.vector is not None:
+            yield _Check(where, (*steps_above, *_steps(field, whole=True)), field.vector.fits, field.vector.problem)
+            continue
         for fits, wrong in _tests(field, of_kinds, is_clock=label in clocks):
             yield _Check(where, steps, fits, wrong)
 
@@ -139,10 +142,11 @@ class _Above(NamedTuple):
     steps: tuple[_Attribute, ...] = ()
 
 
-def _steps(field: Field) -> Iterator[_Attribute]:
+def _steps(field: Field, *, whole: bool = False) -> Iterator[_Attribute]:
+    """Yield the way to the values of a field: those in a list or dict, or the ``whole`` list."""
     *objects, last = place(field)
     yield from (_Attribute(attrgetter(name)) for name in objects)
-    yield _Attribute(attrgetter(last), _VALUES if field.keyed else iter if field.many else None)
+    yield _Attribute(attrgetter(last), None if whole else _VALUES if field.keyed else iter if field.many else None)
 
 
 def _tests(

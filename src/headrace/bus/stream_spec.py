@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from headrace.bus.event import Kind
+from headrace.bus.vector import vector_kind
 
 AVAILABLE_AT = "__available_at"
 """The column of the event log with the time at which a record was available."""
@@ -25,6 +26,7 @@ class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     The name of a field of a nested event has dots, such as ``card.country``. ``many``: the field is a list of this
     kind. ``keyed``: it is a dict of texts to this kind. ``time_form`` says how a time is written, if it is not RFC 3339
     text. ``places`` are those of a Decimal, and ``fields`` those of the events of a list.
+    ``dim`` is the length of a list that is a vector.
     """
 
     name: str
@@ -35,6 +37,7 @@ class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     keyed: bool | UnsetType = UNSET
     places: int | UnsetType = UNSET
     fields: tuple[FieldSpec, ...] | UnsetType = UNSET
+    dim: int | UnsetType = UNSET
 
     @staticmethod
     def of(field: Field) -> FieldSpec:
@@ -48,11 +51,14 @@ class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             keyed=field.keyed or UNSET,
             places=UNSET if field.places is None else field.places.places,
             fields=tuple(map(FieldSpec.of, field.fields)) or UNSET,
+            dim=UNSET if field.vector is None else field.vector.dim,
         )
 
     @property
     def expression_kind(self) -> str:
-        """The kind of it in expressions, such as ``int``, ``decimal(2)``, ``dict(float)`` or ``list(str)``."""
+        """The kind of it in expressions, such as ``int``, ``decimal(2)``, ``list(str)`` or ``vector(64)``."""
+        if self.dim is not UNSET:
+            return vector_kind(self.dim)
         kind = f"decimal({self.places})" if self.kind == "decimal" else self.kind
         return f"list({kind})" if self.many else f"dict({kind})" if self.keyed else kind
 

@@ -16,6 +16,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from headrace.base.times import epoch_us
+from headrace.features.definitions.expression_kinds import as_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,6 +54,7 @@ def fill(response: Any, names: Sequence[str], filled: FilledView) -> None:
 
 def cells(values: Sequence[Any], present: Sequence[bool], kind: str) -> list[bytes]:
     """Return the Values of a column of a tiled view. A missing value is an empty Value."""
+    kind = as_list(kind)
     encode = _ENCODE[kind] if kind in _ENCODE else partial(_of_list, kind)
     if all(present):
         return [*map(encode, values)]

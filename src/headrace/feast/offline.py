@@ -19,6 +19,7 @@ from headrace.errors import DefinitionError
 from headrace.event_log.event_log import EventLog
 from headrace.feast.entity_df import EntityFrame
 from headrace.feast.source import HeadraceSource, check_names, tiled
+from headrace.features.definitions.expression_kinds import as_list
 from headrace.features.offline.feature_history import FeatureHistory
 
 if TYPE_CHECKING:
@@ -239,11 +240,13 @@ def _arrow(column: pl.Series, kind: str) -> pa.Array:
     if kind in {"date", "list(date)"}:
         time = pl.Datetime("us", "UTC")
         column = column.cast(time if kind == "date" else pl.List(time))
-    return column.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_ARROW[kind])
+    if isinstance(column.dtype, pl.Array):
+        column = column.arr.to_list()
+    return column.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_ARROW[as_list(kind)])
 
 
 def _nothing(config: Any, source: HeadraceSource) -> TrainingSetRetrieval:
     keys = [(name, _ARROW[kind]) for name, kind in source.spec.entity.key_kinds.items()]
-    features = [(name, _ARROW[kind]) for name, kind in source.kinds.items()]
+    features = [(name, _ARROW[as_list(kind)]) for name, kind in source.kinds.items()]
     schema = pa.schema([*keys, *features, (source.timestamp_field, _TIME)])
     return TrainingSetRetrieval(schema.empty_table, full_feature_names=False, repo_path=str(config.repo_path))

@@ -12,6 +12,7 @@ from feast.errors import FeatureNameCollisionError
 from feast.protos.feast.core.DataSource_pb2 import DataSource as SourceProto
 
 from headrace.errors import NewerFormatError
+from headrace.features.definitions.expression_kinds import as_list
 from headrace.features.definitions.spec import read_spec, to_document
 from headrace.features.definitions.view_spec import ViewSpec
 from headrace.features.kernel.tile_kernel import TileKernel, kernel
@@ -30,7 +31,7 @@ _SINGLE = {
 _OF_LISTS = {f"list({kind})": (f"list<item: {name}>", types.Array(of)) for kind, (name, of) in _SINGLE.items()}
 _ARROW = {kind: name for kind, (name, _) in {**_SINGLE, **_OF_LISTS}.items()}
 TYPES = {kind: of for kind, (_, of) in {**_SINGLE, **_OF_LISTS}.items()}
-"""Feast's types of join keys and of feature columns, by the kinds in a spec."""
+"""Feast's types of join keys and of feature columns, by the kinds in a spec, of vectors as lists."""
 
 
 class HeadraceSource(DataSource):
@@ -119,7 +120,7 @@ class HeadraceSource(DataSource):
     def get_table_column_names_and_types(self, config: Any) -> Iterable[tuple[str, str]]:
         """Return join keys, features and event time with Arrow's type names."""
         keys = [(name, _ARROW[kind]) for name, kind in self.spec.entity.key_kinds.items()]
-        features = [(name, _ARROW[kind]) for name, kind in self.kinds.items()]
+        features = [(name, _ARROW[as_list(kind)]) for name, kind in self.kinds.items()]
         return [*keys, *features, (self.timestamp_field, _TIME)]
 
 

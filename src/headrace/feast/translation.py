@@ -10,6 +10,7 @@ import feast
 from headrace.errors import DefinitionError
 from headrace.feast.on_demand import on_demand_view
 from headrace.feast.source import TYPES, HeadraceSource
+from headrace.features.definitions.expression_kinds import as_list
 from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
 from headrace.features.kernel.on_demand import on_demand
@@ -87,7 +88,7 @@ def _view(spec: ViewSpec, entities: Mapping[str, Any]) -> Any:
     return feast.FeatureView(
         name=spec.name,
         entities=[entities[key] for key in keys],
-        schema=[feast.Field(name=name, dtype=TYPES[kind]) for name, kind in kinds],
+        schema=[feast.Field(name=name, dtype=TYPES[as_list(kind)]) for name, kind in kinds],
         source=source,
         ttl=None if spec.max_age_us is None else timedelta(microseconds=spec.max_age_us),
         description=_described(spec),

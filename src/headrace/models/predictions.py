@@ -23,9 +23,10 @@ class ServedVector(Event, omit_defaults=True):
     """A vector that an application looked up for one request.
 
     ``values`` are the feature columns in the service's order. A feature that is no number is null there. It is in
-    ``texts``, which has as many items: a text as it is, a time in RFC 3339, a date such as ``2026-01-31``, a list as
-    JSON, and null for numbers. A vector of numbers has no ``texts``. ``offsets`` is V as JSON: view → source partition
-    (``<topic id>-<partition>``) → next offset; ``statuses`` is JSON: view → status. ``request`` is the request as JSON.
+    ``texts``, which has as many items: a text as it is, a time in RFC 3339, a date such as ``2026-01-31``, a list or an
+    array of numbers as JSON, and null for numbers. A vector of numbers has no ``texts``. ``offsets`` is V as JSON: view
+    → source partition (``<topic id>-<partition>``) → next offset; ``statuses`` is JSON: view → status. ``request`` is
+    the request as JSON.
     ``record`` is the place of the request's own record, ``<topic id>-<partition>-<offset>``, or null if the application
     did not know it.
     """

@@ -346,20 +346,14 @@ def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], foun
     """Return the estimator's input: the feature columns, then the request features; numbers are float64.
 
     A text is a str or None, a time ``datetime64[us, UTC]``, a date ``datetime64[ms]``, and a list a list, which is
-    empty where there is no value. Raises what :func:`check_fields` raises.
+    empty where there is no value. A vector has a column for each of its numbers. Raises
+    what :func:`check_fields` raises.
     """
     check_fields(service, requests)
     import pandas as pd  # noqa: PLC0415 - comes with headrace[serving]
 
     own = {name: [request[name] for request in requests] for name in service.request_features}
-    columns = list(service.columns)
-    if found.others:
-        frame = found.to_pandas()[columns]
-        for name in found.lists:
-            frame[name] = [[] if value is None else value for value in frame[name]]
-    else:
-        features = found.to_numpy()[:, [found.columns.index(name) for name in columns]]
-        frame = pd.DataFrame(features, columns=columns)
+    frame = found.to_model_input(list(service.columns))
     return pd.concat([frame, pd.DataFrame(own, index=frame.index)], axis=1) if own else frame
 
 

@@ -16,7 +16,7 @@ from headrace.features.kernel.python_values import in_expressions
 from headrace.features.online.value_columns import lists_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     import pandas as pd
@@ -69,7 +69,7 @@ Feast has no word for a value that may lack events. OUTSIDE_MAX_AGE says that it
 class ViewAnswer:
     """One view's part of an answer, with one item for each row. ``age_us`` is -1 where no event is known.
 
-    ``keys`` are the join keys of the view's entity.
+    ``keys`` are the join keys of the view's entity. ``dims`` has the length of each column of vectors.
     """
 
     view: str
@@ -80,6 +80,7 @@ class ViewAnswer:
     age_us: np.ndarray
     offsets: Sequence[Mapping[str, int]]
     keys: Sequence[str] = ()
+    dims: Mapping[str, int] = field(default_factory=dict)
 
     def behind(self, rows: Sequence[int]) -> ViewAnswer:
         """Return the same answer, with the status ``behind`` for these rows, unless theirs is worse."""
@@ -129,17 +130,9 @@ class FeatureVectors:
 
     @cached_property
     def others(self) -> list[str]:
-        """The columns that are texts, times, dates or lists."""
+        """The columns that are texts, times, dates, lists or vectors."""
         found = zip(self.columns, self._values, strict=True)
         return [name for name, (values, _) in found if values.dtype.kind in _NO_NUMBERS]
-
-    @cached_property
-    def lists(self) -> list[str]:
-        """The columns that are lists."""
-        found = zip(self.columns, self._values, strict=True)
-        return [
-            name for name, (values, _) in found if values.dtype == object and isinstance(next(iter(values), None), list)
-        ]
 
     @cached_property
     def _values(self) -> Sequence[Values]:
@@ -183,6 +176,21 @@ class FeatureVectors:
         found = zip(self.columns, self._values, strict=True)
         return pd.DataFrame({name: _pandas_column(*values) for name, values in found}, columns=self.columns)
 
+    def to_model_input(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return what an estimator gets of these columns: numbers as float64, others as :meth:`to_pandas` has them.
+
+        A list that is not there is empty. A vector has a column for each of its numbers: ``<feature>_0``, and so on.
+        """
+        import pandas as pd  # noqa: PLC0415
+
+        if not self.others:
+            numbers = self.to_numpy()[:, [self.columns.index(name) for name in columns]]
+            return pd.DataFrame(numbers, columns=list(columns))
+        found = dict(zip(self.columns, self._values, strict=True))
+        dims = {name: dim for view in self.views for name, dim in view.dims.items()}
+        parts = [part for name in columns for part in _model_columns(name, *found[name], dims.get(name))]
+        return pd.DataFrame(dict(parts))
+
     def statuses(self, row: int | None = None) -> dict[str, Status]:
         """Return view → status of one row. ``row`` may be left out if the look-up had one row only.
 
@@ -224,6 +232,19 @@ def _pandas_column(values: np.ndarray, present: np.ndarray) -> Any:
     if values.dtype.kind in _NO_NUMBERS:
         return pd.Series(_with_none(values.tolist(), present.tolist()), dtype=object)
     return np.where(present, values, np.nan)
+
+
+def _model_columns(name: str, values: np.ndarray, present: np.ndarray, dim: int | None) -> Iterator[tuple[str, Any]]:
+    """Yield the columns of an estimator for one column; those of a vector are its ``dim`` numbers."""
+    if dim is None:
+        column = _pandas_column(values, present)
+        is_list = values.dtype == object and any(isinstance(value, list) for value in values)
+        yield name, [[] if value is None else value for value in column] if is_list else column
+        return
+    numbers = np.full((len(values), dim), np.nan)
+    if present.any():
+        numbers[present] = values[present].tolist()
+    yield from ((f"{name}_{place}", numbers[:, place]) for place in range(dim))
 
 
 def _with_none(values: Sequence[Any], present: Sequence[bool]) -> list[Any]:

@@ -212,6 +212,7 @@ class ViewVersion:
             ages_us,
             _RowOffsets(read.stored.snapshots, shards, read.offsets, key_of_row),
             self._join_keys,
+            self.kernel.dims,
         )
 
     def _status_of_age(self, age_us: int) -> Status:

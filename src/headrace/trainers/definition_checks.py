@@ -9,6 +9,7 @@ from msgspec import UNSET
 from headrace.bus.table import Table
 from headrace.errors import DefinitionError
 from headrace.features.definitions.feature_spec import SUMS_OF_RECORDS, OwnEventRule
+from headrace.features.definitions.vectors import is_of_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,12 +66,12 @@ def _check_sums(model: str, views: Sequence[FeatureView]) -> None:
         f"{view.name}.{feature.name} ({feature.aggregate})"
         for view in views
         for feature in view.spec.features
-        if not isinstance(feature, SUMS_OF_RECORDS)
+        if not isinstance(feature, SUMS_OF_RECORDS) or is_of_vectors(feature)
     ]
     if kept:
         message = (
             f"model {model!r}: own_event='excluded' is not possible with {kept}: only count, sum, mean, histogram, "
-            "ratio, count_by and sum_by can leave one event out; use own_event='included', or other features"
+            "ratio, count_by and sum_by of numbers can leave one event out; use own_event='included', or other features"
         )
         raise DefinitionError(message)
 

@@ -135,11 +135,11 @@ class FoldedFeatures:
 
     def to_polars(self) -> pl.DataFrame:
         """Return one row for each entity and time, with the columns of :meth:`to_dicts`."""
-        from headrace.features.offline.feature_history import COLUMN_TYPES  # it imports pandas, which takes a second
+        from headrace.features.offline.feature_history import column_dtype  # it imports pandas, which takes a second
 
         rows = self.to_dicts()
         names = [*dict.fromkeys(name for entity in self.entities for name in entity), AT, *self.columns]
-        types = {**{name: COLUMN_TYPES.get(kind) for name, kind in self.kinds.items()}, AT: COLUMN_TYPES["datetime"]}
+        types = {**{name: column_dtype(kind) for name, kind in self.kinds.items()}, AT: column_dtype("datetime")}
         return pl.DataFrame([pl.Series(n, [row.get(n) for row in rows], types.get(n), strict=False) for n in names])
 
     def to_pandas(self) -> pd.DataFrame:

@@ -37,7 +37,7 @@ from headrace.features.definitions.feature_spec import (
     VarianceSpec,
 )
 from headrace.features.definitions.frequency import Entropy, Mode, TopK, TopShare, UniqueList
-from headrace.features.definitions.measured import OfValue, Value, optional_tree, value_tree, where_tree
+from headrace.features.definitions.measured import OfValue, OfVector, Value, optional_tree, value_tree, where_tree
 from headrace.features.definitions.recency import Age, Gap, Since
 from headrace.features.definitions.shape import Correlation, DecayedMean, Kurtosis, Ratio, Skew, Trend
 
@@ -71,8 +71,10 @@ class Count:
         return CountSpec(value=optional_tree(self.value), where=where_tree(self.where))
 
 
-class Sum(OfValue):
+class Sum(OfVector):
     """The sum of a number. A sum of whole numbers is exact within 64 bits. A bool counts as 0 or 1.
+
+    With ``dim`` it is the sum of :class:`headrace.Vector` values of that length, number by number.
 
     >>> from headrace import Sum, col
     >>> Sum(col("price") * col("pieces")).spec.value
@@ -82,12 +84,16 @@ class Sum(OfValue):
     _spec = SumSpec
 
 
-class Mean(OfValue):
+class Mean(OfVector):
     """The arithmetic mean of a number. The mean of a bool is the share of true.
+
+    With ``dim`` it is the mean of :class:`headrace.Vector` values of that length, number by number.
 
     >>> from headrace import Mean, col
     >>> Mean(col("delay_minutes") > 15).spec.value
     ['gt', ['col', 'delay_minutes'], ['lit', 15]]
+    >>> Mean("embedding", dim=64).spec.dim
+    64
     """
 
     _spec = MeanSpec
@@ -140,8 +146,10 @@ class Max(OfValue):
     _spec = MaxSpec
 
 
-class First(OfValue):
+class First(OfVector):
     """The value with the earliest event time. A tie goes to the smaller partition, then to the smaller offset.
+
+    With ``dim`` the value is a :class:`headrace.Vector` of that length.
 
     >>> from headrace import First
     >>> First("balance").spec.value
@@ -151,8 +159,10 @@ class First(OfValue):
     _spec = FirstSpec
 
 
-class Last(OfValue):
+class Last(OfVector):
     """The value with the latest event time. A tie goes to the larger partition, then to the larger offset.
+
+    With ``dim`` the value is a :class:`headrace.Vector` of that length.
 
     >>> from headrace import Last
     >>> Last("temperature").spec.value

@@ -38,7 +38,8 @@ def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
     """Return the kind of a tree's value over columns of ``kinds``.
 
     It is int, float, bool, str, datetime, date, bytes or null, ``decimal(2)`` with two places, or a dict or list such
-    as ``dict(float)``. Raises DefinitionError for an unknown column or a step that its operands do not allow.
+    as ``dict(float)``, or ``vector(64)``, which steps take as a list of floats. Raises DefinitionError for an unknown
+    column or a step that its operands do not allow.
     """
     operator, *arms = tree
     if operator == "col":
@@ -80,6 +81,26 @@ def is_decimal(kind_: str) -> bool:
     return kind_.startswith("decimal(")
 
 
+def items_of(kind_: str) -> str | None:
+    """Return the kind of the items of a list or vector; None for every other kind.
+
+    >>> items_of("list(str)"), items_of("vector(64)"), items_of("str")
+    ('str', 'float', None)
+    """
+    if kind_.startswith("vector("):
+        return "float"
+    return kind_[5:-1] if kind_.startswith("list(") else None
+
+
+def as_list(kind_: str) -> str:
+    """Return the kind of a vector as a list, and every other kind as it is.
+
+    >>> as_list("vector(64)"), as_list("str")
+    ('list(float)', 'str')
+    """
+    return "list(float)" if kind_.startswith("vector(") else kind_
+
+
 def _are_numbers(found: list[str]) -> bool:
     return all(name in NUMBER_KINDS or is_decimal(name) for name in found)
 
@@ -87,7 +108,7 @@ def _are_numbers(found: list[str]) -> bool:
 def _one_kind(found: list[str]) -> str | None:
     """Return the kind that all have, apart from null; None if there are several, or if values have none in common."""
     known = {name for name in found if name != "null"}
-    if len(known) > 1 or any(name == "bytes" or name.startswith(("dict(", "list(")) for name in known):
+    if len(known) > 1 or any(name == "bytes" or name.startswith(("dict(", "list(", "vector(")) for name in known):
         return None
     return next(iter(known), "null")
 
@@ -168,12 +189,12 @@ def _of_two_texts(found: list[str], _: ExpressionTree) -> str | None:
 
 
 def _items(found: list[str]) -> str | None:
-    items = found[0][5:-1] if found[0].startswith("list(") else None
+    items = items_of(found[0])
     return items if items in _IN_LISTS else None
 
 
 def _list_length(found: list[str], _: ExpressionTree) -> str | None:
-    return "int" if found[0].startswith("list(") else None
+    return None if items_of(found[0]) is None else "int"
 
 
 def _list_get(found: list[str], _: ExpressionTree) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from headrace.bus.vector import vector_kind
 from headrace.features.definitions.expression_tree import ExpressionTree
 from headrace.features.definitions.spec import result_kind
 
@@ -68,11 +69,21 @@ class CountSpec(FeatureSpec, frozen=True, tag="count"):
     """The number of rows, or of values."""
 
 
-class SumSpec(FeatureSpec, frozen=True, tag="sum"):
+class OfVectors(FeatureSpec, frozen=True, kw_only=True):
+    """A feature of numbers, or of vectors. ``dim`` is the length of the vectors, and of the feature then."""
+
+    dim: int | UnsetType = UNSET
+
+    def result(self, of: str) -> str:
+        """Return the kind of the feature: a vector of vectors."""
+        return super().result(of) if self.dim is UNSET else vector_kind(self.dim)
+
+
+class SumSpec(OfVectors, frozen=True, tag="sum"):
     """The sum."""
 
 
-class MeanSpec(FeatureSpec, frozen=True, tag="mean"):
+class MeanSpec(OfVectors, frozen=True, tag="mean"):
     """The arithmetic mean."""
 
 
@@ -92,7 +103,7 @@ class MaxSpec(FeatureSpec, frozen=True, tag="max"):
     """The largest value."""
 
 
-class OfAnyKind(FeatureSpec, frozen=True, kw_only=True):
+class OfAnyKind(OfVectors, frozen=True, kw_only=True):
     """A feature that is one of the values, or several of them. ``kind`` is theirs if they are no numbers."""
 
     kind: OtherKind | UnsetType = UNSET

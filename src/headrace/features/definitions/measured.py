@@ -7,12 +7,15 @@ from functools import cached_property
 from types import NoneType
 from typing import TYPE_CHECKING, ClassVar
 
+from msgspec import UNSET
+
 from headrace.base.arguments import expect
+from headrace.bus.vector import check_dim
 from headrace.features.definitions.expression import Expression, as_expression
 
 if TYPE_CHECKING:
     from headrace.features.definitions.expression_tree import ExpressionTree
-    from headrace.features.definitions.feature_spec import FeatureSpec
+    from headrace.features.definitions.feature_spec import FeatureSpec, OfVectors
 
 Value = Expression | str
 
@@ -29,6 +32,24 @@ class OfValue:
     def spec(self) -> FeatureSpec:
         """The aggregate as data, without the name that a view gives it."""
         return self._spec(value=value_tree(self.value), where=where_tree(self.where))
+
+
+@dataclass(frozen=True, eq=False)
+class OfVector(OfValue):
+    """An aggregate of a number, or with ``dim`` of a vector of that length."""
+
+    dim: int | None = None
+    _spec: ClassVar[type[OfVectors]]
+
+    def __post_init__(self) -> None:
+        if self.dim is not None:
+            check_dim(f"{type(self).__name__}(dim={self.dim!r})", self.dim)
+
+    @cached_property
+    def spec(self) -> OfVectors:
+        """The aggregate as data, without the name that a view gives it."""
+        dim = UNSET if self.dim is None else self.dim
+        return self._spec(value=value_tree(self.value), where=where_tree(self.where), dim=dim)
 
 
 def value_tree(value: Value) -> ExpressionTree:

@@ -13,7 +13,7 @@ from headrace.base.arguments import expect_items, expect_values
 from headrace.bus.event import fields, leaves
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression
-from headrace.features.definitions.expression_kinds import kind
+from headrace.features.definitions.expression_kinds import items_of, kind
 from headrace.features.definitions.expression_tree import NOW, columns
 from headrace.features.definitions.service_spec import (
     ON_DEMAND_VERSION,
@@ -153,7 +153,8 @@ class FeatureService:
     def _lists(self) -> dict[str, str]:
         """The kinds of the views' columns that on-demand features read and that are lists."""
         of = {name: kind for view in self.views for name, kind in view.spec.column_kinds.items()}
-        return {name: of[name] for name in sorted(self._read & of.keys()) if of[name].startswith("list(")}
+        items = {name: items_of(of[name]) for name in sorted(self._read & of.keys())}
+        return {name: f"list({own})" for name, own in items.items() if own is not None}
 
     @cached_property
     def spec(self) -> ServiceSpec:

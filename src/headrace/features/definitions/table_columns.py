@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from headrace.bus.stream_spec import DELETE, OPERATION
+from headrace.bus.vector import dim_of
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, as_expression
 from headrace.features.definitions.expression_kinds import is_decimal, kind
@@ -63,8 +64,8 @@ def check_column(view: str, feature: RowValueSpec, kinds: Mapping[str, str]) -> 
     where = f"view {view!r}: feature {feature.name!r}"
     with naming(where):
         found = kind(feature.value, kinds)
-    if found in _KINDS or is_decimal(found):
+    if found in _KINDS or is_decimal(found) or dim_of(found) is not None:
         return
     name = plain_column(feature.value)
     of = f"{where} of {name!r}" if name else where
-    raise DefinitionError(f"{of} is {found}; a feature of a table is one of {_KINDS} or a decimal")
+    raise DefinitionError(f"{of} is {found}; a feature of a table is one of {_KINDS}, a decimal or a vector")

@@ -15,6 +15,7 @@ from headrace.base.arguments import expect, expect_items, expect_values
 from headrace.base.times import Duration, duration_us
 from headrace.bus.stream import Stream
 from headrace.bus.table import Table
+from headrace.bus.vector import dim_of
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.entity import KEY_KINDS, Entity
 from headrace.features.definitions.expression import Expression
@@ -25,6 +26,7 @@ from headrace.features.definitions.role import Role, roles_of
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name
 from headrace.features.definitions.table_columns import check_column, check_entity, row_values, table_columns
+from headrace.features.definitions.vectors import check_vectors, is_of_vectors
 from headrace.features.definitions.view_spec import ViewClock, ViewSpec
 from headrace.features.definitions.windows import Lifetime, Window, window_spec
 
@@ -209,18 +211,20 @@ class FeatureView:
                 owners[column] = feature.name
 
     def _check_taken_back(self) -> None:
-        refused = [each for each in self._features if not isinstance(each, TAKEN_BACK)]
+        refused = [each for each in self._features if not isinstance(each, TAKEN_BACK) or is_of_vectors(each)]
         if refused and self.spec.takes_back:
             each = ", ".join(f"{feature.name!r} is a {feature.aggregate}" for feature in refused)
             message = (
                 f"view {self.name!r}: a role takes rows back, and {each}: only count, sum, mean, variance, std, "
-                "histogram, ratio, count_by and sum_by can; write a view of its own for the others"
+                "histogram, ratio, count_by and sum_by of numbers can; write a view of its own for the others"
             )
             raise DefinitionError(message)
 
     def _check_feature(self, feature: FeatureSpec, kinds: Mapping[str, str]) -> None:
         place = f"feature {feature.name!r}"
         for part in feature.measured:
+            if check_vectors(f"view {self.name!r}: {place}", part, kinds):
+                continue
             takes = _TAKES.get(part.aggregate, NUMBER_KINDS)
             for value in part.values:
                 with naming(f"view {self.name!r}: {place}"):
@@ -313,6 +317,8 @@ def _of_kind(feature: AnyFeatureSpec, spec: ViewSpec) -> AnyFeatureSpec:
         found = spec.kind_of(feature.value)
         if found in get_args(OtherKind):
             return msgspec.structs.replace(feature, kind=found)
+        if isinstance(feature, RowValueSpec) and dim_of(found) is not None:
+            return msgspec.structs.replace(feature, dim=dim_of(found))
     return feature
 
 

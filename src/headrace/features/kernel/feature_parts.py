@@ -38,9 +38,11 @@ from headrace.features.definitions.feature_spec import (
     UniqueListSpec,
     VarianceSpec,
 )
+from headrace.features.definitions.vectors import is_of_vectors
 from headrace.features.kernel.category_sketch import ENTROPY
 from headrace.features.kernel.sketches import MILLION
 from headrace.features.kernel.states import Component
+from headrace.features.kernel.vector_sketch import MEAN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,10 +85,19 @@ class FeaturePart(NamedTuple):
 def parts_of(feature: FeatureSpec, shape: TypedValue) -> Sequence[FeaturePart]:
     """Return the parts of a feature, one for each of its columns."""
     own = Component("value", feature.aggregate, _DTYPES.get(shape.kind, "<i8"), shape.value, feature.where)
+    if is_of_vectors(feature):
+        return _of_vectors(feature, own)
     if type(feature) in _PARTS:
         return _PARTS[type(feature)](feature, shape, own)
     of_type = _COMPONENTS.get(type(feature))
     return [FeaturePart(0, [own] if of_type is None else of_type(feature, shape, own))]
+
+
+def _of_vectors(feature: FeatureSpec, own: Component) -> list[FeaturePart]:
+    vectors = replace(own, dtype="vector", argument=feature.dim)  # type: ignore[attr-defined] # a vector has it
+    if isinstance(feature, SumSpec | MeanSpec):
+        return [FeaturePart(MEAN if isinstance(feature, MeanSpec) else 0, [replace(vectors, op="add")])]
+    return [FeaturePart(0, [vectors])]
 
 
 def _last_n(feature: LastNSpec, _: TypedValue, own: Component) -> list[FeaturePart]:

@@ -1,4 +1,4 @@
-"""The bytes of one online field: one (view version, entity, source partition). Formats 1 to 3, little-endian.
+"""The bytes of one online field: one (view version, entity, source partition). Formats 1 to 4, little-endian.
 
 ::
 
@@ -11,7 +11,7 @@
 
 A view with sketches has format 2. A tile then ends with u32 entries[sketches], the numbers of its entries. The tiles of
 each size are followed by the entries of the first sketch, tile after tile, then by those of the next sketch. Format 3
-is the same for a view with texts, which are entries too.
+is the same for a view with texts, which are entries too, and format 4 for a view with vectors.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from headrace.errors import CodecError
 from headrace.features.kernel.sketched_tiles import entries_of, references, sketched
 from headrace.features.kernel.text_sketch import TEXT_ENTRY
+from headrace.features.kernel.vector_sketch import NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,6 +49,8 @@ class FieldLayout:
     @property
     def form(self) -> int:
         """The format number that a field begins with."""
+        if any(NUMBERS in (entry.names or ()) for entry in self.entries):
+            return 4
         if TEXT_ENTRY in self.entries:
             return 3
         return 2 if self.entries else 1

@@ -13,10 +13,12 @@ from headrace.features.kernel.component_states import state_of
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.features.kernel.hyperloglog import hash_numbers, hash_texts
 from headrace.features.kernel.text_sketch import TextSketch, Utf8
+from headrace.features.kernel.vector_sketch import NUMBERS, OneVectorSketch, VectorSumSketch
 
 if TYPE_CHECKING:
     from headrace.features.kernel.sketches import Sketch
     from headrace.features.kernel.states import Component
+    from headrace.features.kernel.vector_sketch import VectorSketch
 
 _TYPES: dict[str, pl.DataType] = {"<i8": pl.Int64(), "<f8": pl.Float64(), "text": pl.String()}
 _NOTHING: dict[str, float | str] = {"<i8": 0, "<f8": 0.0, "text": ""}
@@ -106,6 +108,8 @@ def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tu
 
     A number has one entry, also in a row that does not count; a text has as many as it needs.
     """
+    if isinstance(sketch, VectorSumSketch | OneVectorSketch):
+        return _lift_vectors(component, sketch, frame)
     value = _value(component)
     counted = _counted(component, value)
     there = value.is_not_null() if counted is None else counted & value.is_not_null()
@@ -126,6 +130,33 @@ def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tu
     else:
         content = hash_texts(values.to_list()) if component.dtype == "text" else hash_numbers(values.to_numpy())
     return np.arange(len(time)), there_now.astype(np.int64), sketch.lift(content, time, offset)
+
+
+def _lift_vectors(
+    component: Component, sketch: VectorSketch, frame: pl.DataFrame
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what :func:`lift_sketch` does, of vectors. An entry stands only for a row that counts.
+
+    A list of another length, or with a number that is not finite, counts as null: the log may be older than the vector.
+    """
+    value = _value(component)
+    counted = _counted(component, value)
+    fits = value.list.len() == sketch.dim
+    there = (fits if counted is None else counted & fits).fill_null(value=False)
+    lifted = frame.select("__time", "__row_offset", there.alias("there"), value.alias("value"))
+    has = lifted.get_column("there").to_numpy().copy()
+    flat = lifted.get_column("value").filter(lifted.get_column("there")).explode().cast(pl.Float64).to_numpy()
+    vectors = np.zeros((len(has), sketch.dim))
+    vectors[has] = flat.reshape(-1, sketch.dim)
+    has &= np.isfinite(vectors).all(axis=1)
+    kept = np.ones(len(has), bool) if sketch.keeps_rows else has
+    time, offset = (lifted.get_column(name).to_numpy()[kept] for name in ("__time", "__row_offset"))
+    entries = sketch.lift(vectors[kept], time, offset)
+    if sketch.keeps_rows:
+        entries["there"] = has
+        entries[NUMBERS][~has] = 0.0
+    number = kept.astype(np.int64)
+    return np.cumsum(number) - number, number, entries
 
 
 def _utf8(texts: pl.Series) -> Utf8:

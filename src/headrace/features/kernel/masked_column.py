@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.base.times import epoch_us
 from headrace.features.definitions.decimals import places_of
-from headrace.features.definitions.expression_kinds import is_decimal
+from headrace.features.definitions.expression_kinds import is_decimal, items_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,7 @@ class MaskedColumn:
 
 DTYPES: dict[str, Any] = {
     "int": np.int64, "float": np.float64, "bool": np.bool_, "str": object, "datetime": np.int64, "date": np.int64,
-    "decimal": np.int64, "dict": object, "list": object,
+    "decimal": np.int64, "dict": object, "list": object, "vector": object,
 }  # fmt: skip
 
 
@@ -53,10 +53,11 @@ def column(values: Iterable[Any], kind: str) -> MaskedColumn:
     present = np.array([value is not None for value in given], bool)
     full = np.zeros(len(given), DTYPES[kind.partition("(")[0]])
     known = [value for value in given if value is not None]
-    if kind.startswith("list("):  # numpy would look into them
+    items = items_of(kind)
+    if items is not None:  # numpy would look into them
         for place, value in zip(np.flatnonzero(present).tolist(), known, strict=True):
             full[place] = list(value)
-        return MaskedColumn(full, present, kind[5:-1])
+        return MaskedColumn(full, present, items)
     full[present] = _numbers(known, kind)
     return MaskedColumn(full, present)
 

@@ -112,6 +112,8 @@ def _fits(dtype: pl.DataType, kind: str) -> bool:
 
 
 def _finite(column: pl.Series) -> pl.Series:
+    if isinstance(column.dtype, pl.Array):  # a vector: expressions take it as a list
+        column = column.arr.to_list()
     if column.dtype == pl.List(pl.Float64):
         return column.list.eval(pl.when(pl.element().is_finite()).then(pl.element()))
     return column.set(~column.is_finite(), None) if column.dtype.is_float() else column

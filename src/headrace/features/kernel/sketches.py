@@ -15,6 +15,7 @@ from headrace.features.kernel.category_sketch import CATEGORY_TEXT, CategorySket
 from headrace.features.kernel.hyperloglog import estimate
 from headrace.features.kernel.text_sketch import TextSketch
 from headrace.features.kernel.unique_sketch import UniqueSketch
+from headrace.features.kernel.vector_sketch import OneVectorSketch, VectorSumSketch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,9 +205,19 @@ _OF_TEXTS: dict[str, Callable[[Component], Sketch]] = {
 }
 
 
+_OF_VECTORS: dict[str, Callable[[Component], Sketch]] = {
+    "add": lambda c: VectorSumSketch(c.argument),
+    "first": lambda c: OneVectorSketch(c.argument, earliest=True),
+    "last": lambda c: OneVectorSketch(c.argument),
+    "row_value": lambda c: OneVectorSketch(c.argument, keeps_rows=True),
+}
+
+
 def sketch_of(component: Component) -> Sketch | None:
     """Return the sketch of a component, or None for a component of a fixed size."""
     make = _SKETCHES.get(component.op)
     if component.dtype == "text":
         make = _OF_TEXTS.get(component.op, make)
+    if component.dtype == "vector":
+        make = _OF_VECTORS[component.op]
     return None if make is None else make(component)

@@ -32,7 +32,7 @@ class Component:
 
     ``op`` names the state (``headrace.features.kernel.states``) or the sketch (``headrace.features.kernel.sketches``).
     ``argument`` is its parameter, such as a precision or a number of values. ``dtype`` is the dtype of
-    the value: ``<i8``, ``<f8``, or ``text``.
+    the value: ``<i8``, ``<f8``, ``text``, or ``vector``, whose length is ``argument``.
     """
 
     measure: str  # count | value | time

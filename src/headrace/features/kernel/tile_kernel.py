@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from headrace.bus.vector import dim_of
 from headrace.features.definitions.decimals import places_of
 from headrace.features.definitions.expression_kinds import is_decimal, kind, nullable
 from headrace.features.kernel.component_states import state_of
@@ -47,6 +48,7 @@ class TileKernel:
         self.sizes = tuple(sorted({window.tile_us for window in spec.windows}))
         self.windows = tuple(WindowTiles.from_spec(each, self.sizes.index(each.tile_us)) for each in spec.windows)
         self.columns = spec.columns
+        self.dims = {name: dim for name, of in spec.column_kinds.items() if (dim := dim_of(of)) is not None}
         self.entity_keys = [(key.name, key.kind) for key in spec.entity.keys]
         self._compile()
         self.empty = self._empty()

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from headrace.bus.message import Int64
+from headrace.bus.vector import dim_of
 from headrace.event_log.query_span import QuerySpan, SpanReader
 from headrace.features.definitions.view_spec import NO_KEY, NO_KEY_VALUE
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
@@ -28,7 +29,17 @@ _TYPES: dict[str, pl.DataType] = {
     "datetime": pl.Datetime("us", "UTC"),
 }  # fmt: skip
 COLUMN_TYPES: dict[str, pl.DataType] = {**_TYPES, **{f"list({kind})": pl.List(of) for kind, of in _TYPES.items()}}
-"""The types of columns of features by their kinds."""
+"""The types of columns of features by their kinds, except vectors."""
+
+
+def column_dtype(kind: str) -> pl.DataType:
+    """Return the Polars type of a feature's column, by its kind: a vector is an array of its length.
+
+    >>> column_dtype("vector(64)"), column_dtype("list(str)")
+    (Array(Float64, shape=(64,)), List(String))
+    """
+    dim = dim_of(kind)
+    return COLUMN_TYPES[kind] if dim is None else pl.Array(pl.Float64, dim)
 
 
 def read_offsets(text: str | None) -> dict[str, dict[str, int]] | None:
@@ -202,7 +213,7 @@ def value_column(name: str, kind: str, found: np.ndarray, missing: np.ndarray) -
     """Return values of the kernel as a Polars column of their kind, null where they are ``missing``."""
     if found.dtype == object:
         values = [None if no else value for value, no in zip(found.tolist(), missing.tolist(), strict=True)]
-        return pl.Series(name, values, COLUMN_TYPES[kind])
+        return pl.Series(name, values, column_dtype(kind))
     column = pl.Series(name, found)
     if isinstance(column.dtype, pl.Datetime):
         column = column.dt.replace_time_zone("UTC")

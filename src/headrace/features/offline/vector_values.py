@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
+from headrace.bus.vector import dim_of
+from headrace.features.definitions.expression_kinds import as_list
 from headrace.features.definitions.spec import NUMBER_KINDS
-from headrace.features.offline.feature_history import COLUMN_TYPES
+from headrace.features.offline.feature_history import column_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +26,7 @@ _LISTS: dict[str, msgspec.json.Decoder[Any]] = {
 
 
 def no_numbers(kinds: Mapping[str, str]) -> list[str]:
-    """Return the columns that are texts, times, dates or lists."""
+    """Return the columns that are texts, times, dates, lists or vectors."""
     return [name for name, kind in kinds.items() if kind not in NUMBER_KINDS]
 
 
@@ -44,30 +46,32 @@ def vector_columns(
     """Return one column for each feature of a service. ``kinds`` has the kind of each, in order.
 
     ``values`` and ``texts`` are the names of the columns that have them. Numbers are float64. A text that is no time,
-    date or list where one is wanted is null.
+    date, list or vector of the length where one is wanted is null.
     """
     numbers = vectors.select(pl.col(values).list.to_struct(fields=list(kinds))).unnest(values)
     others = no_numbers(kinds)
     if not others:
         return numbers
     if texts not in vectors.columns:
-        return numbers.with_columns(pl.lit(None, COLUMN_TYPES[kinds[name]]).alias(name) for name in others)
+        return numbers.with_columns(pl.lit(None, column_dtype(kinds[name])).alias(name) for name in others)
     found = vectors.select(pl.col(texts).list.to_struct(fields=list(kinds))).unnest(texts)
     return numbers.with_columns(_typed(found.get_column(name), kinds[name]) for name in others)
 
 
 def _typed(texts: pl.Series, kind: str) -> pl.Series:
-    if kind in _LISTS:
-        found = [None if text is None else _list(text, kind) for text in texts.to_list()]
-        return pl.Series(texts.name, found, COLUMN_TYPES[kind])
+    decoder, dim = _LISTS.get(as_list(kind)), dim_of(kind)
+    if decoder is not None:
+        read = (None if text is None else _list(text, decoder) for text in texts.to_list())
+        found = [None if each is None or len(each) != (dim or len(each)) else each for each in read]
+        return pl.Series(texts.name, found, column_dtype(kind))
     if kind == "datetime":
         return texts.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     return texts.str.to_date("%Y-%m-%d", strict=False) if kind == "date" else texts
 
 
-def _list(text: str, kind: str) -> list[Any] | None:
+def _list(text: str, decoder: msgspec.json.Decoder[Any]) -> list[Any] | None:
     try:
-        found: list[Any] = _LISTS[kind].decode(text)
+        found: list[Any] = decoder.decode(text)
     except msgspec.MsgspecError:
         return None
     return found
@@ -77,8 +81,10 @@ def model_matrix(features: pl.DataFrame, request: pl.DataFrame) -> pd.DataFrame:
     """Return what an estimator gets: the features, then the unchanged request features.
 
     Numbers are float64, NaN where there is no value. A text is a str or None, a time ``datetime64[us, UTC]``, a
-    date ``datetime64[ms]``, and a list a list, which is empty where there is no value.
+    date ``datetime64[ms]``, and a list a list, which is empty where there is no value. A vector has a column
+    for each of its numbers: ``<feature>_0``, ``<feature>_1``, and so on.
     """
+    features = _numbers_of_vectors(features)
     numbers = [name for name, dtype in features.schema.items() if dtype.is_numeric() or dtype in _LIKE_NUMBERS]
     found = features.with_columns(pl.col(numbers).cast(pl.Float64).fill_null(float("nan")))
     frame = found.hstack(request).to_pandas()
@@ -93,6 +99,15 @@ def list_column(values: Sequence[list[Any] | None], index: Any = None) -> pd.Ser
     import pandas as pd  # noqa: PLC0415 - seconds at start-up that a reader of the log does not need
 
     return pd.Series([[] if value is None else value for value in values], index=index, dtype=object)
+
+
+def _numbers_of_vectors(features: pl.DataFrame) -> pl.DataFrame:
+    """Return the features with the numbers of each vector in place of the vector."""
+    for name, dtype in features.schema.items():
+        if isinstance(dtype, pl.Array):
+            numbers = [f"{name}_{place}" for place in range(dtype.size)]
+            features = features.with_columns(pl.col(name).arr.to_struct(fields=numbers)).unnest(name)
+    return features
 
 
 _LIKE_NUMBERS = (pl.Boolean, pl.Null)

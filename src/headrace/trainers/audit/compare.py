@@ -282,11 +282,22 @@ def _forgive(
                for w in spec.windows}  # fmt: skip
     for name, bound in within.items():
         power = 2 if name.removeprefix(f"{spec.name}__") in squared else 1
-        one, other = (frame[name].filter(chosen).cast(pl.Float64).to_numpy() ** power for frame in (recomputed, values))
-        is_near = (np.abs(one - other) <= bound) | np.isinf(bound)  # else never for a missing value, which is NaN
+        one, other = (_numbers(frame[name].filter(chosen)) ** power for frame in (recomputed, values))
+        is_near = (np.abs(one - other).max(axis=1) <= bound) | np.isinf(
+            bound
+        )  # else never for a missing value, which is NaN
         still = differ[name].to_numpy().copy()
         still[rows] &= ~is_near
         differ[name] = pl.Series(name, still)
+
+
+def _numbers(column: pl.Series) -> NDArray[np.float64]:
+    """Return a row of numbers for each value: one, or those of a vector; NaN for a missing value."""
+    if not isinstance(column.dtype, pl.Array):
+        return column.cast(pl.Float64).to_numpy()[:, None]
+    found = np.full((len(column), column.dtype.size), np.nan)
+    found[column.is_not_null().to_numpy()] = column.drop_nulls().explode().to_numpy().reshape(-1, column.dtype.size)
+    return found
 
 
 def _differ(one: pl.Series, other: pl.Series) -> pl.Series:

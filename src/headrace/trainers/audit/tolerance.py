@@ -1,7 +1,7 @@
 """The bounds within which two correct answers may differ: a sum of doubles depends on the order of its terms.
 
 Equal means within 1e-9·Σ|x| for a sum, within that over n for a mean, within 1e-9·Σx²/n for a variance, and exactly for
-everything else.
+everything else. The x of a vector is its largest number, without its sign.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from headrace.features.definitions.feature_spec import (
     SumSpec,
     VarianceSpec,
 )
+from headrace.features.definitions.functions import max_of
+from headrace.features.definitions.vectors import is_of_vectors
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.view_history import PointInTimeQueries
 from headrace.trainers.audit.shape_bounds import TOLERANCE, shape_bound
@@ -59,6 +61,8 @@ def _plain(spec: ViewSpec) -> list[FeatureSpec]:
 
 def is_bounded(spec: ViewSpec, feature: FeatureSpec) -> bool:
     """Return whether a feature is a sum of doubles, or made of one."""
+    if is_of_vectors(feature):
+        return isinstance(feature, SumSpec | MeanSpec)
     if shape_bound(feature) is not None or isinstance(feature, MeanSpec | VarianceSpec | StdSpec | DecayedSumSpec):
         return True
     return isinstance(feature, SumSpec) and spec.kind_of(feature.value) == "float"
@@ -70,9 +74,11 @@ def _parts(spec: ViewSpec, feature: FeatureSpec) -> list[AnyFeatureSpec]:
         named = of_shape.parts(spec, feature).items()
         return [cast("AnyFeatureSpec", msgspec.structs.replace(p, name=f"{feature.name}_{name}")) for name, p in named]
     value = Expression(feature.value)
+    if is_of_vectors(feature):  # of each vector its largest number, which none of the others is beyond
+        value = max_of(value.list.max(), -value.list.min())
     rows = CountSpec(name=f"{feature.name}_rows", value=feature.value, where=feature.where)
     kind = spec.kind_of(feature.value)
-    if kind == "bool":  # never below 0
+    if kind == "bool" or is_of_vectors(feature):  # never below 0
         return [_total(feature, "up", value), rows]
     double = value if kind == "float" else value / 1.0  # a square of whole numbers would run over
     squares = SumSpec(name=f"{feature.name}_squares", value=(double * double).tree, where=feature.where)
