@@ -76,6 +76,12 @@ def test_models_list_and_show_name_versions(servers: str, namespace: str, tmp_pa
     assert "20,000 of 20,000 matured labels for the first version" in plain
     assert namespace in run.invoke(build(), ["models", "list"]).stdout
 
+    made = run.invoke(build(), ["lineage", f"{namespace}@1", "--json"])
+    assert made.exit_code == 0, made.output
+    lineage = json.loads(made.stdout)
+    assert {"source": "service:delay", "target": lineage["of"], "role": ""} in lineage["edges"]
+    assert lineage["version"] == told
+
     unknown = run.invoke(build(), ["models", "show", namespace, "7"])
     assert isinstance(unknown.exception, HeadraceError)
     assert "no version 7" in str(unknown.exception)
