@@ -1,4 +1,4 @@
-"""A worker of one view in a thread of the test."""
+"""A worker of one view or several in a thread of the test."""
 
 from __future__ import annotations
 
@@ -26,17 +26,23 @@ if TYPE_CHECKING:
 
 @contextmanager
 def working(
-    services: LocalServices, namespace: str, folder: Path, view: FeatureView, *, service: str | None = None
+    services: LocalServices,
+    namespace: str,
+    folder: Path,
+    view: FeatureView,
+    *others: FeatureView,
+    service: str | None = None,
 ) -> Iterator[RedisOnlineStore]:
-    """The worker's online store. ``service`` is the name of the view's service, if that is not the view's."""
-    store = RedisOnlineStore(services.redis_url, namespace)
-    topics = [dead_letter_topic(stream.topic) for stream in view.streams]
+    """The worker's online store. ``service`` is the name of the views' service, if that is not the first view's."""
+    store, views = RedisOnlineStore(services.redis_url, namespace), [view, *others]
+    streams = list({stream.topic: stream for each in views for stream in each.streams}.values())
+    topics = [dead_letter_topic(stream.topic) for stream in streams]
     ensure_topics(services.bootstrap_servers, [TopicPlan(name) for name in (*topics, OBSERVATIONS)])
-    served = FeatureService(service or view.name, [view])
+    served = FeatureService(service or view.name, views)
     plane = DataPlane(
         PlaneConfig(services.bootstrap_servers, group=namespace, flush_s=0.1, heartbeat_s=0.2),
-        view.streams,
-        FixedViews([view.spec], lambda: publish_definitions(store, [view], [served])),
+        streams,
+        FixedViews([each.spec for each in views], lambda: publish_definitions(store, views, [served])),
         store, EventLog(folder / "events", namespace=namespace),
     )  # fmt: skip
     thread = threading.Thread(target=plane.run)

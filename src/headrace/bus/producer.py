@@ -264,9 +264,14 @@ def refused_codes() -> set[int]:
     return {getattr(KafkaError, name) for name in _REFUSED}
 
 
-def record_of(stream: Stream, event: msgspec.Struct, writer: RecordWriter) -> ProducerRecord:
-    """Return the record of an event, keyed by the stream's key fields, without a timestamp. It is not sent."""
-    return _record(stream, event, None, writer)
+def record_of(
+    stream: Stream, event: msgspec.Struct, writer: RecordWriter, timestamp: datetime | None = None
+) -> ProducerRecord:
+    """Return the record of an event, keyed by the stream's key fields. It is not sent.
+
+    Without a ``timestamp`` it has the time at which it is sent.
+    """
+    return _record(stream, event, timestamp, writer)
 
 
 def _record(

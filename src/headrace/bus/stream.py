@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import UNSET
 
@@ -18,7 +19,7 @@ from headrace.bus.stream_spec import FieldSpec, StreamSpec
 from headrace.errors import DefinitionError, naming
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -209,6 +210,46 @@ class Stream:
                 return field
         message = f"stream {self.topic!r} has no field {name!r}; it has {[field.name for field in self.fields]}"
         raise DefinitionError(message)
+
+    def with_features(
+        self,
+        service: Any,
+        *,
+        keys: Mapping[str, str] | None = None,
+        topic: str | None = None,
+        own_event: Literal["included", "excluded"] = "excluded",
+        silent_after: Duration | None = None,
+    ) -> Stream:
+        """Return a stream of these events, each with the features of ``service`` as of its own time.
+
+        `headrace process` writes it, to the topic ``topic`` (default: ``<topic>.<service>``). ``event`` of the stream
+        is the event type with one more field for each feature, null where there is no value.
+
+        ``keys`` has the field of the event for each join key of the service's views; by default they have the same
+        names. On-demand features of the service take the values of the request from the event.
+        ``own_event="included"`` counts the event itself in its features. ``silent_after="1m"`` is how long a partition
+        of a looked-up stream that brings nothing new is waited for, if its records are not stamped by the broker.
+
+        Raises DefinitionError for a key or a value that the event does not have, or has as another kind.
+
+        >>> from datetime import datetime
+        >>> from headrace import Entity, Event, FeatureService, FeatureView, Mean, Stream, col
+        >>> class Sale(Event):
+        ...     store: str
+        ...     price: float
+        ...     sold_at: datetime
+        >>> sales = Stream("sales", Sale, event_time="sold_at", key="store")
+        >>> usual = FeatureView("usual", Entity("store"), sales, windows=["7d"], features={"mean": Mean("price")})
+        >>> by_mean = {"times_usual": col("price") / col("usual__mean_7d")}
+        >>> usual_price = FeatureService("usual_price", [usual], on_demand=by_mean, request={"price": float})
+        >>> compared = sales.with_features(usual_price)
+        >>> compared.topic, [field.name for field in compared.fields]
+        ('sales.usual_price', ['store', 'price', 'sold_at', 'usual__mean_7d', 'times_usual'])
+        """
+        home = importlib.import_module("headrace.streams.processors.enriched_stream")  # above this room
+        options = {"topic": topic, "own_event": own_event, "silent_after": silent_after}
+        made: Stream = home.enriched_stream(self, service, keys, **options)
+        return made
 
     @cached_property
     def spec(self) -> StreamSpec:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from headrace.app.project.project import Project
     from headrace.app.project.settings import Settings
     from headrace.bus.schemas.schema_store import SchemaStore
+    from headrace.streams.processors.event_features import EventFeatures
     from headrace.streams.processors.processor import Processor
     from headrace.streams.processors.processor_run import Duplicates, ProcessorOptions, ProcessorRun
 
@@ -94,7 +95,24 @@ class _Options:
             batch_rows=self._settings.process_batch_size,
             schemas=self._store,
             duplicates=(lambda: self._duplicates(processor)) if processor.source.unique_fields else None,
+            enriched=self._enriched(processor),
         )
+
+    def _enriched(self, processor: Processor) -> Callable[[bytes], EventFeatures] | None:
+        """Return what makes the features of an enriched stream's events; None for a processor with a function."""
+        from headrace.event_log.event_log import EventLog
+        from headrace.streams.processors.enriched_stream import EnrichedStream
+        from headrace.streams.processors.event_features import EventFeatures
+        from headrace.streams.processors.log_reach import LogReach, TopicEnds
+
+        stream = processor.into[0]
+        if not isinstance(stream, EnrichedStream) or stream.processor is not processor:
+            return None
+        enrichment = stream.enrichment
+        looked_up = {role.stream.topic: role.stream for view in enrichment.service.views for role in view.spec.sources}
+        log = EventLog(self._settings.event_log, namespace=self._settings.namespace)
+        reach = LogReach(looked_up, TopicEnds(self._servers), enrichment.silent_after_us)
+        return lambda topic_id: EventFeatures(stream, log, reach, topic_id)
 
     def _duplicates(self, processor: Processor) -> Duplicates:
         from headrace.event_log.event_log import EventLog

@@ -94,10 +94,26 @@ def collect(modules: Iterable[ModuleType]) -> Project:
             for kind, cls, naming in kinds:
                 if isinstance(value, cls):
                     _add(found[kind], places, kind, getattr(value, naming), value, f"{module.__name__}.{attribute}")
+    _add_enriched(found, places)
     for name, processor in found["processors"].items():  # its streams may have no name in a module
         for stream in (processor.source, *processor.into):
             _add(found["streams"], places, "streams", stream.topic, stream, places["processors", name])
     return Project(**{kind: MappingProxyType(objects) for kind, objects in found.items()})
+
+
+def _add_enriched(found: dict[str, dict[str, Any]], places: dict[tuple[str, str], str]) -> None:
+    """Add the processors that write enriched streams, and the streams and views that these are made from."""
+    from headrace.streams.processors.enriched_stream import EnrichedStream
+
+    ahead = [stream for stream in found["streams"].values() if isinstance(stream, EnrichedStream)]
+    while ahead:
+        stream = ahead.pop()
+        place = places["streams", stream.topic]
+        _add(found["processors"], places, "processors", stream.processor.name, stream.processor, place)
+        origin = stream.enrichment.origin
+        if isinstance(origin, EnrichedStream) and origin.topic not in found["streams"]:
+            ahead.append(origin)
+        _add(found["streams"], places, "streams", origin.topic, origin, place)
 
 
 def _add(  # noqa: PLR0917 - one call site

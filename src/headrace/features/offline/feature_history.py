@@ -200,6 +200,16 @@ def _available(history: ViewHistory, at_us: np.ndarray, limits: np.ndarray | Non
     return bounded
 
 
+def own_columns(history: ViewHistory, keys: pl.DataFrame, at_us: np.ndarray, own: OwnRecords) -> Iterator[pl.Series]:
+    """Yield the columns of one view for rows that are ``own`` records, from what was available at their times."""
+    spec = history.kernel.spec
+    limits = own_limits(history.sources, own.places) if own.topic in spec.topics else None
+    offsets = _available(history, at_us, limits, is_excluded=own.rule == "excluded")
+    found = history.values(PointInTimeQueries(keys, at_us, offsets, history.sources))
+    for (name, kind), (values, present) in zip(spec.column_kinds.items(), found, strict=True):
+        yield value_column(name, kind, values, ~present)
+
+
 def available_features(history: ViewHistory, keys: pl.DataFrame, at_us: np.ndarray) -> pl.DataFrame:
     """Return the columns of one view for each row of ``keys``, from what was available at t minus the view's delay."""
     offsets = history.known_at(at_us, history.kernel.spec.delay_us)

@@ -15,7 +15,7 @@ from headrace.bus.message import problem
 from headrace.bus.producer import ProducerRecord, record_of
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import incarnations, retained_offsets
-from headrace.errors import BusUnavailableError, FeaturesUnknownError, RefusedError, TransientError
+from headrace.errors import BusUnavailableError, FeaturesUnknownError, RefusedError, TerminalError, TransientError
 from headrace.streams.plane.rejected_copies import letter_id
 from headrace.streams.processors.input_batch import InputReader
 from headrace.streams.processors.output_transactions import OutputTransactions
@@ -24,12 +24,16 @@ from headrace.streams.processors.processor_metrics import ProcessorMetrics
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import datetime
 
     from confluent_kafka import Message
     from confluent_kafka.admin import AdminClient
 
+    from headrace.bus.event import Event
     from headrace.bus.formats.record_format import RecordWriter
     from headrace.bus.schemas.schema_store import SchemaStore
+    from headrace.bus.stream import Stream
+    from headrace.streams.processors.event_features import EventFeatures
     from headrace.streams.processors.input_batch import InputBatch
     from headrace.streams.processors.processor import Processor
 
@@ -46,6 +50,7 @@ class ProcessorOptions:
     """Where a processor runs. ``batch_rows``: the most records of a call. ``duplicates`` makes what finds duplicates.
 
     ``transactional_id`` is stable for one place in which it runs, and no other place has it at the same time.
+    ``enriched`` makes what gives the events of records in place of the function, from the id of the source's topic.
     """
 
     servers: str
@@ -54,6 +59,7 @@ class ProcessorOptions:
     batch_rows: int = 5_000
     schemas: SchemaStore | None = None
     duplicates: Callable[[], Duplicates] | None = None
+    enriched: Callable[[bytes], EventFeatures] | None = None
 
 
 @dataclass
@@ -85,6 +91,7 @@ class ProcessorRun:
         self._admin: AdminClient | None = None
         self._reader: InputReader | None = None
         self._source_id = b""
+        self._features: EventFeatures | None = None
         self._next: dict[tuple[str, int], int] = {}  # the offset of each partition that is committed next
         self._asked_s = 0.0
 
@@ -136,6 +143,7 @@ class ProcessorRun:
             self._admin, self._next = admin(options.servers), {}
             self._source_id = incarnations(self._admin, [topic])[topic].topic_id
             self._reader = self._new_reader()
+            self._features = None if options.enriched is None else options.enriched(self._source_id)
             self._consumer = BatchConsumer(options.servers, options.group)
             self._consumer.subscribe([topic], self)
         return self._consumer
@@ -238,10 +246,12 @@ class ProcessorRun:
             return outcome
         events = batch.events()  # if they cannot be read, the function is not to blame
         try:
-            self._call(events, outcome)
+            self._call(batch.messages, events, outcome)
         except (MemoryError, TransientError, FeaturesUnknownError):  # the events are not to blame
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - any code of the user: no event stops a processor
+        except (Exception, SystemExit) as error:
+            if self._features is not None and not isinstance(error, TerminalError):  # no code of the user
+                raise
             if len(batch.messages) == 1:
                 self._fail(batch.messages[0], error, outcome)
                 return outcome
@@ -254,10 +264,14 @@ class ProcessorRun:
             outcome.produced.update(one.produced)
         return outcome
 
-    def _call(self, events: Any, outcome: _BatchOutcome) -> None:
-        found = self._processor.outputs(events)
-        outcome.records = [record_of(stream, event, self._writers[stream.topic]) for stream, event in found]
-        outcome.produced = Counter(stream.topic for stream, _ in found)
+    def _call(self, messages: Sequence[Message], events: Any, outcome: _BatchOutcome) -> None:
+        found: Sequence[tuple[Stream, Event, datetime | None]]
+        if self._features is None:
+            found = [(stream, event, None) for stream, event in self._processor.outputs(events)]
+        else:
+            found = self._features.outputs(messages, events)
+        outcome.records = [record_of(stream, event, self._writers[stream.topic], at) for stream, event, at in found]
+        outcome.produced = Counter(stream.topic for stream, _, _ in found)
 
     def _fail(self, message: Message, error: BaseException, outcome: _BatchOutcome) -> None:
         said = f"{type(error).__name__}: {problem(error)}" if isinstance(error, Exception) else repr(error)
