@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from headrace import Entity, Event, FeatureService, FeatureView, First, Last, LastN, Stream, col
+from headrace import Entity, Event, FeatureService, FeatureView, First, Last, LastN, Mean, Stream, Vector, col
 from headrace.base.times import epoch_us
 from headrace.features.offline.spine import Spine
 from headrace.trainers.data.spine_rows import SpineRows
@@ -31,6 +31,7 @@ class Payment(Event):
     merchant: str | None
     due: date
     at: datetime
+    place: Annotated[list[float], Vector(2)] | None = None
 
 
 payments = Stream("payments", Payment, event_time="at")
@@ -40,6 +41,7 @@ cards = FeatureView(
         "merchant": Last("merchant"), "since": First("at"), "due": Last("due"), "merchants": LastN("merchant", 2),
         "list": LastN("merchant", 3, as_list=True), "dues": LastN("due", 3, as_list=True),
         "times": LastN("at", 1, as_list=True), "flags": LastN(col("merchant") == "grocery", 2, as_list=True),
+        "place": Mean("place", dim=2),
     },
 )  # fmt: skip
 service = FeatureService(
@@ -52,8 +54,8 @@ service = FeatureService(
     },
 )
 PAYMENTS = [
-    Payment(card="a", merchant="a bookshop with a long name", due=date(2026, 1, 31), at=ago(9)),
-    Payment(card="a", merchant="grocery", due=date(2026, 2, 1), at=ago(5)),
+    Payment(card="a", merchant="a bookshop with a long name", due=date(2026, 1, 31), at=ago(9), place=[1.0, 2.0]),
+    Payment(card="a", merchant="grocery", due=date(2026, 2, 1), at=ago(5), place=[2.0, 4.0]),
     Payment(card="b", merchant=None, due=date(1969, 12, 31), at=ago(4)),
 ]
 COLUMNS = ["merchant_1d", "since_1d", "due_1d", "merchants_1_1d", "merchants_2_1d"]
@@ -88,6 +90,7 @@ def test_a_look_up_through_feast_has_texts_and_times(store: Any) -> None:
     assert found["is_same"] == [True, None, None]
     assert found["is_known"] == [True, False, False]
     assert found["list_1d"] == [["grocery", "a bookshop with a long name"], [], []]
+    assert found["place_1d"] == [[1.5, 3.0], None, None]
     assert found["times_1d"] == [[ago(5)], [ago(4)], []]
     assert found["dues_1d"][0] == [midnight(date(2026, 2, 1)), midnight(date(2026, 1, 31))]
     assert found["flags_1d"] == [[True, False], [], []]
@@ -107,7 +110,9 @@ def test_a_training_set_through_feast_has_the_texts_of_its_time(store: Any) -> N
     assert [[*each] for each in found["list_1d"]] == [
         ["grocery", "a bookshop with a long name"], ["a bookshop with a long name"], [], [],
     ]  # fmt: skip
+    assert [None if each is None else [*each] for each in found["place_1d"]] == [[1.5, 3.0], [1.0, 2.0], None, None]
     schema = job.to_arrow().schema
+    assert schema.field("place_1d").type == pa.list_(pa.float64())
     assert schema.field("list_1d").type == pa.list_(pa.string())
     assert schema.field("dues_1d").type == pa.list_(pa.timestamp("us", "UTC"))
     assert (schema.field("merchant_1d").type, schema.field("since_1d").type) == (
@@ -122,19 +127,21 @@ def test_our_own_training_set_has_polars_and_arrows_types(scene: FeastScene) -> 
     found = made.to_polars().select(made.feature_columns)
     assert [str(dtype) for dtype in found.dtypes] == [
         "String", "Datetime(time_unit='us', time_zone='UTC')", "Date", "String", "String", "List(String)",
-        "List(Date)", "List(Datetime(time_unit='us', time_zone='UTC'))", "List(Boolean)", "Boolean", "Boolean",
+        "List(Date)", "List(Datetime(time_unit='us', time_zone='UTC'))", "List(Boolean)",
+        "Array(Float64, shape=(2,))", "Boolean", "Boolean",
     ]  # fmt: skip
     both = ["grocery", "a bookshop with a long name"]
     days = [date(2026, 2, 1), date(2026, 1, 31)]
-    first = ("grocery", ago(9), days[0], *both, both, days, [ago(5)], [True, False], True, True)
-    assert found.rows() == [first, (*[None] * 5, [], [], [], [], None, False)]
+    first = ("grocery", ago(9), days[0], *both, both, days, [ago(5)], [True, False], [1.5, 3.0], True, True)
+    assert found.rows() == [first, (*[None] * 5, [], [], [], [], None, None, False)]
     types = made.to_arrow().select(made.feature_columns).schema.types
     assert [str(each) for each in types] == [
         "large_string", "timestamp[us, tz=UTC]", "date32[day]", "large_string", "large_string",
         "large_list<item: large_string>", "large_list<item: date32[day]>", "large_list<item: timestamp[us, tz=UTC]>",
-        "large_list<item: bool>", "bool", "bool",
+        "large_list<item: bool>", "fixed_size_list<item: double>[2]", "bool", "bool",
     ]  # fmt: skip
     frame = made.to_pandas()
     assert frame["card__merchant_1d"].tolist() == ["grocery", None]
     assert str(frame["card__since_1d"].dtype) == "datetime64[us, UTC]"
     assert [[*each] for each in frame["card__list_1d"]] == [both, []]
+    assert [None if each is None else [*each] for each in frame["card__place_1d"]] == [[1.5, 3.0], None]

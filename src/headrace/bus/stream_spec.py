@@ -62,6 +62,20 @@ class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         kind = f"decimal({self.places})" if self.kind == "decimal" else self.kind
         return f"list({kind})" if self.many else f"dict({kind})" if self.keyed else kind
 
+    @property
+    def item_kinds(self) -> dict[str, str]:
+        """The kind of each column of one item of a list: the field's name, or those of the item's fields with a dot."""
+        if self.fields is not UNSET:
+            return {f"{self.name}.{name}": of for each in self.fields for name, of in each.leaf_kinds.items()}
+        return {self.name: msgspec.structs.replace(self, many=False, dim=UNSET).expression_kind}
+
+    @property
+    def leaf_kinds(self) -> dict[str, str]:
+        """The kind of each column of a field in the event of a list; those of a nested event are its fields."""
+        if self.kind == "event" and not self.many and self.fields is not UNSET:
+            return {f"{self.name}.{name}": of for each in self.fields for name, of in each.leaf_kinds.items()}
+        return {self.name: self.expression_kind}
+
 
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
     """A stream as data. ``available_at`` is ``record``, the name of a field, or ``event_time+<duration>``.

@@ -64,6 +64,7 @@ class Role:
     event_time: str | None
     where: Expression | None
     takes_back: bool
+    explode: str | None
 
     def __init__(
         self,
@@ -74,19 +75,22 @@ class Role:
         event_time: str | None = None,
         where: Expression | None = None,
         takes_back: bool = False,
+        explode: str | None = None,
         **columns: Expression | str,
     ) -> None:
         """``event_time`` names the field that says when a row of this role happened, if it is not the stream's.
 
         ``where`` keeps the records on which it is true; it reads the stream's fields. With ``takes_back`` a row of this
         role takes an earlier row back: counts and sums have it with the other sign, in the tile of ``event_time``.
+        ``explode`` names a field that is a list: then each of its items is a row, and a record with an empty list has
+        none. A field of an item has the name of the list, a dot, and its own name.
         """
         expect("role", "stream", stream, Stream, write="a Stream, such as Stream('orders', Order, …)")
         of = f"role of {stream.topic!r}"
         expect(of, "names", names, (Mapping, NoneType), write="a dict of columns, such as {'card.id': 'sender.id'}")
         columns = {**(names or {}), **columns}
         given = {"stream": stream, "columns": columns, "event_time": event_time, "where": where}
-        for name, value in {**given, "takes_back": takes_back}.items():
+        for name, value in {**given, "takes_back": takes_back, "explode": explode}.items():
             object.__setattr__(self, name, value)
         if isinstance(stream, Table):
             raise DefinitionError(f"{of}: it is a Table, and a table has no roles: write the table itself as source=")
@@ -97,6 +101,7 @@ class Role:
         expect(of, "where", where, (Expression, NoneType), write="a condition, such as col('kind') == 'refund'")
         expect(of, "takes_back", takes_back, bool, write="True or False")
         self._check_event_time(of)
+        self._check_explode(of)
         with naming(of):
             _ = self.spec.kinds
         self._check_where(of)
@@ -109,10 +114,16 @@ class Role:
                 message = f"{where}: event_time={self.event_time!r} is {field.kind}; write the name of a datetime field"
                 raise DefinitionError(message)
 
+    def _check_explode(self, where: str) -> None:
+        expect(where, "explode", self.explode, (str, NoneType), write="the name of a list, such as 'items'")
+        lists = [field.name for field in self.stream.columns if field.many and field.vector is None]
+        if self.explode is not None and self.explode not in lists:
+            raise DefinitionError(f"{where}: explode={self.explode!r} is no list; the lists of the stream are {lists}")
+
     def _check_where(self, of: str) -> None:
         if self.where is not None:
             with naming(f"{of}: where"):
-                found = kind(self.where.tree, self.stream.spec.kinds)
+                found = kind(self.where.tree, self.spec.field_kinds)
             if found != "bool":
                 raise DefinitionError(f"{of}: where is {found}; a filter is bool, such as col('kind') == 'refund'")
 
@@ -126,6 +137,7 @@ class Role:
             event_time=UNSET if self.event_time is None else self.event_time,
             where=UNSET if self.where is None else self.where.tree,
             takes_back=self.takes_back or UNSET,
+            explode=UNSET if self.explode is None else self.explode,
         )
 
 

@@ -5,6 +5,9 @@
     record of transfers, offset 7 ──┬── role 1: card = sender,   amount = -amount   ──┐
                                     └── role 2: card = receiver, amount =  amount   ──┴──> two rows of offset 7
 
+    record of orders, offset 3 ──── explode="items" ──┬── item 1: items.sku = a ──┬──> two rows of offset 3
+                                                      └── item 2: items.sku = b ──┘
+
 Both rows have the record's offset, so they are below the same V, and a batch never parts them.
 """
 
@@ -63,7 +66,7 @@ def _in_roles(rows: pl.DataFrame, spec: ViewSpec, topic: str) -> pl.DataFrame:
     if len(parts) == 1:
         return parts[0].drop(_ROW)
     by_role = (part.with_columns(pl.lit(number).alias(_ROLE)) for number, part in enumerate(parts))
-    return pl.concat(list(by_role)).sort(_ROW, _ROLE).drop(_ROW, _ROLE)
+    return pl.concat(list(by_role)).sort(_ROW, _ROLE, maintain_order=True).drop(_ROW, _ROLE)
 
 
 def view_rows(rows: pl.DataFrame, spec: ViewSpec, topic: str) -> pl.DataFrame:
@@ -74,8 +77,10 @@ def view_rows(rows: pl.DataFrame, spec: ViewSpec, topic: str) -> pl.DataFrame:
 def _in_role(rows: pl.DataFrame, role: RoleSpec, own: Sequence[str], names: Sequence[str]) -> pl.DataFrame:
     time, latest = pl.col(role.time_field).cast(pl.Int64), pl.col("__available_at").cast(pl.Int64)
     columns = [_column(role, name).alias(name) for name in names]
+    if role.explode is not UNSET:
+        rows = flat(rows.filter(pl.col(role.explode).list.len() > 0).explode(role.explode))
     if role.where is not UNSET:
-        rows = rows.filter(to_polars(lowered(role.where, role.stream.kinds)))
+        rows = rows.filter(to_polars(lowered(role.where, role.field_kinds)))
     found = rows.select(*(name for name in own if name != "__time"), time.alias("__time"), *columns)
     if role.event_time is UNSET:
         return found
@@ -87,7 +92,7 @@ def _column(role: RoleSpec, name: str) -> pl.Expr:
     tree = role.trees.get(name, ["col", name])
     if tree[0] == "col":
         return to_polars(tree)
-    found, units = kind(tree, role.stream.kinds), to_polars(lowered(tree, role.stream.kinds))
+    found, units = kind(tree, role.field_kinds), to_polars(lowered(tree, role.field_kinds))
     if not is_decimal(found):
         return units
     places = places_of(found)

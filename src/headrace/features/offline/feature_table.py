@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -122,7 +123,9 @@ class FeatureTable:
         at_us = asked.get_column("__place").to_numpy() * self._step
         times = pl.Series(TIME, at_us).cast(pl.Datetime("us", "UTC"))
         keys = asked.drop("__place")
-        return keys.with_columns(times).hstack(available_features(history, keys, at_us))
+        found = available_features(history, keys, at_us)
+        lists = found.with_columns(cs.array().arr.to_list())  # Delta has no arrays of a fixed length
+        return keys.with_columns(times).hstack(lists)
 
     def _opened(self) -> DeltaTable | None:
         try:
