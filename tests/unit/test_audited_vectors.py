@@ -110,4 +110,4 @@ def test_a_table_of_features_has_vectors_as_lists(tmp_path: Path) -> None:
     table = FeatureTable(view.spec, log, str(tmp_path / "features"))
     assert table.update() > 0
     found = pl.read_delta(table.path).filter(pl.col("user") == "a")
-    assert found["u__last_1h"].to_list()[0] == [3.0, -4.0]
+    assert found["u__last_lifetime"].to_list() == [[3.0, -4.0]]
