@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.shape import Correlation, DecayedMean, Kurtosis, Ratio, Skew, Trend
     from headrace.features.definitions.view import FeatureView
-    from headrace.features.definitions.windows import Calendar, Lifetime, Sliding, Tumbling
+    from headrace.features.definitions.windows import Calendar, Lifetime, Rows, Session, Sliding, Tumbling
     from headrace.serving.answerer import Predicted
     from headrace.serving.async_features import AsyncFeatureClient
     from headrace.serving.connection import Connection, connect
@@ -131,7 +131,7 @@ _MODULES = {
     "headrace.features.definitions.service": ("FeatureService",),
     "headrace.features.definitions.shape": ("Correlation", "DecayedMean", "Kurtosis", "Ratio", "Skew", "Trend"),
     "headrace.features.definitions.view": ("FeatureView",),
-    "headrace.features.definitions.windows": ("Calendar", "Lifetime", "Sliding", "Tumbling"),
+    "headrace.features.definitions.windows": ("Calendar", "Lifetime", "Rows", "Session", "Sliding", "Tumbling"),
     "headrace.serving.answerer": ("Predicted",),
     "headrace.serving.async_features": ("AsyncFeatureClient",),
     "headrace.serving.connection": ("Connection", "connect"),
@@ -173,12 +173,12 @@ __all__ = [
     "HeadraceError", "Histogram", "Json", "JsonSchema", "Kurtosis", "Label", "Last", "LastN", "Lifetime",
     "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Mode", "Model", "ModelEventFeed", "ModelSubscriber",
     "NoModelError", "Places", "Predicted", "Predictor", "Preview", "Processor", "Project", "Protobuf", "Quantile",
-    "Ratio", "Role", "Run", "Settings", "Since", "Skew", "Sliding", "Status", "Std", "Stream", "Sum", "SumBy", "Table",
-    "TerminalError", "TimeText", "TopK", "TopShare", "TrainingSet", "TransientError", "Trend", "Tumbling",
-    "UnavailableError", "UniqueList", "Variance", "Vector", "after", "all_of", "any_of", "at_least", "col", "connect",
-    "consecutive", "drift", "expected_cost", "field", "haversine", "hysteresis", "load_project", "load_settings",
-    "max_of", "min_of", "now", "own_metric", "performance", "preview", "processor", "rebuild", "schedule",
-    "training_set", "volume", "when", "within_block",
+    "Ratio", "Role", "Rows", "Run", "Session", "Settings", "Since", "Skew", "Sliding", "Status", "Std", "Stream", "Sum",
+    "SumBy", "Table", "TerminalError", "TimeText", "TopK", "TopShare", "TrainingSet", "TransientError", "Trend",
+    "Tumbling", "UnavailableError", "UniqueList", "Variance", "Vector", "after", "all_of", "any_of", "at_least", "col",
+    "connect", "consecutive", "drift", "expected_cost", "field", "haversine", "hysteresis", "load_project",
+    "load_settings", "max_of", "min_of", "now", "own_metric", "performance", "preview", "processor", "rebuild",
+    "schedule", "training_set", "volume", "when", "within_block",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,7 @@ from headrace.features.definitions.frequency import Entropy, Mode, TopK, TopShar
 from headrace.features.definitions.recency import Age, Gap, Since
 from headrace.features.definitions.shape import Correlation, DecayedMean, Kurtosis, Ratio, Skew, Trend
 from headrace.features.definitions.view import FeatureView
-from headrace.features.definitions.windows import Calendar, Lifetime, Sliding, Tumbling
+from headrace.features.definitions.windows import Calendar, Lifetime, Rows, Session, Sliding, Tumbling
 from headrace.features.kernel.tile_kernel import kernel
 
 if TYPE_CHECKING:
@@ -153,6 +154,12 @@ view = FeatureView(
     },
 )
 KERNEL = kernel(view.spec)
+recent = replace(
+    view,
+    name="recent",
+    windows=[Rows(3), Rows(2, within="45m"), Session("5m"), Session("12m", within="4h", ago=1), "10m"],
+)
+"""The same aggregates over windows of which rows choose the content."""
 SOURCES = [SourcePartition(p, bytes([7]) * 16) for p in range(2)]
 
 
@@ -191,10 +198,10 @@ def same(found: Any, wanted: Any, slack: float = 1e-9) -> bool:
     return bool(found == wanted or (not isinstance(found, str) and abs(found - wanted) <= slack))
 
 
-def wrong(found: list[Any], wanted: list[Answer]) -> dict[str, Any]:
+def wrong(found: list[Any], wanted: list[Answer], columns: list[str] = KERNEL.columns) -> dict[str, Any]:
     """The columns that differ from what the naive loop answers."""
     return {
         name: (value, right)
-        for name, value, right in zip(KERNEL.columns, found, wanted, strict=True)
+        for name, value, right in zip(columns, found, wanted, strict=True)
         if not same(value, *right)
     }

@@ -26,6 +26,7 @@ from headrace.features.definitions.feature_spec import (
 from headrace.features.kernel.expression_numpy import to_numpy
 from headrace.features.kernel.masked_column import column
 from tests.support.naive_aggregates import ANSWERS
+from tests.support.naive_windows import chosen_rows
 
 if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import FeatureSpec
@@ -56,12 +57,15 @@ def naive_answers(spec: ViewSpec, rows: list[dict[str, Any]], key: tuple[Any, ..
     own = [row for row in rows if tuple(row["event"][name] for name in spec.key_names) == key]
     own = [row | {"event": _with_derived(spec, row["event"])} for row in own]
     own = [row for row in own if _true(spec.where, row["event"])]
+    rows_of = [chosen_rows(own, window, at_us) if window.is_of_rows else own for window in spec.windows]
     return [
         answer
         for feature in spec.features
-        for counted in [_counted(feature, own)]
         for answer_of in [ANSWERS.get(type(feature), _aggregate)]
-        for by_window in [[answer_of(feature, _inside(counted, w, at_us), at_us) for w in spec.windows]]
+        for counted in [[_counted(feature, rows) for rows in rows_of]]
+        for by_window in [
+            [answer_of(feature, _inside(of, w, at_us), at_us) for of, w in zip(counted, spec.windows, strict=True)]
+        ]
         for answer in _outside_in(by_window)
     ]
 
@@ -104,7 +108,7 @@ def _measured(feature: FeatureSpec, event: dict[str, Any]) -> Any:
 
 
 def _inside(rows: list[Counted], window: WindowSpec, at_us: int) -> list[Counted]:
-    if window.name == "lifetime":
+    if window.name == "lifetime" or window.is_of_rows:  # the latter were chosen before
         return rows
     size = window.tile_us
     if window.calendar is not UNSET:

@@ -122,17 +122,19 @@ class _RememberingStore:
 def _tiles(
     compiled: TileKernel, column: int, window: WindowTiles, answer: StoredFields, at_us: int
 ) -> list[ExplainedTile]:
-    size = window.size_us
-    first, last = (int(k[0]) for k in window.span(np.array([at_us])))
-    tiles = []
-    for source, field in (answer.fields[0] if answer.fields else {}).items():
-        own = unpack(field, compiled.layout)[1][window.resolution]
-        own = own[np.flatnonzero((own["k"] >= first) & (own["k"] <= last))]
-        values, there = compiled.finish(own, np.full(len(own), at_us))[column // len(compiled.windows)]
-        tiles += [
-            ExplainedTile(source, k * size, (k + 1) * size, value if known else None)
-            for k, value, known in zip(own["k"].tolist(), python_list(values), there.tolist(), strict=True)
-        ]
+    size, fields = window.size_us, answer.fields[0] if answer.fields else {}
+    sources = sorted(fields)
+    parts = [unpack(fields[source], compiled.layout)[1][window.resolution] for source in sources]
+    rank = np.repeat(np.arange(len(parts)), np.array([len(part) for part in parts], np.int64))
+    joined = compiled.join(parts)
+    chosen = compiled.inside(window, joined, np.zeros(len(joined), np.int64), rank, np.array([at_us]))
+    own = joined.take(chosen)
+    values, there = compiled.finish(own, np.full(len(own), at_us))[column // len(compiled.windows)]
+    found = zip(own["k"].tolist(), rank[chosen].tolist(), python_list(values), there.tolist(), strict=True)
+    tiles = [
+        ExplainedTile(sources[source], k * size, (k + 1) * size, value if known else None)
+        for k, source, value, known in found
+    ]
     return sorted(tiles, key=lambda tile: (tile.begin_us, tile.source))
 
 

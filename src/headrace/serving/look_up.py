@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from headrace.features.kernel.on_demand import RequestValues
     from headrace.features.online.store import StoredFields, WantedKeys
     from headrace.serving.left_out import LeftOutRecords
-    from headrace.serving.view_group import Rows
+    from headrace.serving.view_group import RowValues
 
     Document = Mapping[str, Any]
     Entities = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -198,7 +198,7 @@ class LookUp:
     # -- which views -------------------------------------------------------------------------------------------------
 
     def _read(
-        self, name: ServiceName | ViewNames, rows: Rows
+        self, name: ServiceName | ViewNames, rows: RowValues
     ) -> Generator[Step, Any, tuple[GroupRead, OnDemandFeatures]]:
         known = self._resolved.get(name)
         if known is None:
@@ -224,7 +224,7 @@ class LookUp:
         return known
 
     def _read_and_check(
-        self, name: ServiceName | ViewNames, known: _Resolved, rows: Rows
+        self, name: ServiceName | ViewNames, known: _Resolved, rows: RowValues
     ) -> Generator[Step, Any, tuple[GroupRead, OnDemandFeatures]]:
         """Read the known views. In the same round trip, check that the name still stands for them."""
         group = yield from self._group(known.views)
@@ -237,7 +237,7 @@ class LookUp:
             known = now
         return GroupRead(group, row_keys, stored), known.on_demand
 
-    def _read_views(self, views: Sequence[str], rows: Rows) -> Generator[Step, Any, GroupRead]:
+    def _read_views(self, views: Sequence[str], rows: RowValues) -> Generator[Step, Any, GroupRead]:
         group = yield from self._group(views)
         row_keys = group.row_keys(rows)
         _, stored = yield from self._stored(group.wanted(row_keys))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from headrace.features.online.value_columns import ValueColumns
     from headrace.serving.left_out import LeftOutRecords
 
-    Rows = Sequence[Mapping[str, Any]]
+    RowValues = Sequence[Mapping[str, Any]]
 
 _FOR_EVER = 2**63
 _MISSING, _STALE, _PRESENT = Status.MISSING, Status.STALE, Status.PRESENT
@@ -68,7 +68,7 @@ class GroupRead:
         self.clocks = [max(clock, own.clock) for clock, own in zip(self._fields.clocks, stored, strict=True)]
         """The largest partition clock of each view, over its cursors and its fields."""
 
-    def without(self, left_out: LeftOutRecords, rows: Rows) -> GroupRead:
+    def without(self, left_out: LeftOutRecords, rows: RowValues) -> GroupRead:
         """Return the same read without the rows' own records. Each row then has a key of its own."""
         of_views = [
             _without(view, keys, stored, left_out, rows)
@@ -122,7 +122,7 @@ class GroupRead:
 
 
 def _without(
-    view: ViewVersion, keys: RowKeys, stored: StoredFields, left_out: LeftOutRecords, rows: Rows
+    view: ViewVersion, keys: RowKeys, stored: StoredFields, left_out: LeftOutRecords, rows: RowValues
 ) -> tuple[RowKeys, StoredFields]:
     """Return the keys and the fields of one view, one for each row, without the rows' own records."""
     places = range(len(rows)) if keys.key_of_row is None else keys.key_of_row.tolist()
@@ -143,7 +143,7 @@ class ViewGroup:
         self._one_of_each_entity = [*by_entity.values()]
         self._entity_of_view = [[*by_entity].index(view.entity) for view in views]
 
-    def row_keys(self, rows: Rows) -> list[RowKeys]:
+    def row_keys(self, rows: RowValues) -> list[RowKeys]:
         """Return the keys of some rows, for each view. Views of the same entity share their keys."""
         of_entities = [view.row_keys(rows) for view in self._one_of_each_entity]
         return [of_entities[entity] for entity in self._entity_of_view]
@@ -172,7 +172,7 @@ class ViewVersion:
         max_age_us = kernel.spec.max_age_us
         self._max_age_us = _FOR_EVER if max_age_us is None else max_age_us
 
-    def row_keys(self, rows: Rows) -> RowKeys:
+    def row_keys(self, rows: RowValues) -> RowKeys:
         """Return the keys of some rows. A row that lacks a join key, or has None for it, has no key."""
         join_keys = self._join_keys
         of_rows = [tuple([row.get(key) for key in join_keys]) for row in rows]

@@ -49,6 +49,7 @@ def check_own_event(model: str, topic: str, rule: OwnEventRule | None, views: Se
     if rule == "excluded":
         _check_roles(model, views)
         _check_sums(model, views)
+        _check_windows(model, views)
 
 
 def _check_roles(model: str, views: Sequence[FeatureView]) -> None:
@@ -72,6 +73,16 @@ def _check_sums(model: str, views: Sequence[FeatureView]) -> None:
         message = (
             f"model {model!r}: own_event='excluded' is not possible with {kept}: only count, sum, mean, histogram, "
             "ratio, count_by and sum_by of numbers can leave one event out; use own_event='included', or other features"
+        )
+        raise DefinitionError(message)
+
+
+def _check_windows(model: str, views: Sequence[FeatureView]) -> None:
+    of_rows = [f"{view.name}: {window.name}" for view in views for window in view.spec.windows if window.is_of_rows]
+    if of_rows:
+        message = (
+            f"model {model!r}: own_event='excluded' is not possible with the windows {of_rows}: without its own event "
+            "a request would see an older row, or another session; use own_event='included', or other windows"
         )
         raise DefinitionError(message)
 

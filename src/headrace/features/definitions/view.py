@@ -53,11 +53,11 @@ class FeatureView:
 
     ``source`` is a stream, a :class:`Role` of a stream, or a list of these. The expressions of the view read columns
     that all sources have. A window is the length of a sliding one, such as ``"1h"``, or a :class:`Sliding`,
-    :class:`Tumbling` or :class:`Lifetime` one. ``where`` keeps the rows on which it is true. ``derived`` names further
-    columns for the expressions. ``max_age``: a value is ``stale`` if its newest event is older. ``history``: a look-up
-    may ask for a time this long before the partition clock. ``delay``: a training set assumes this time between an
-    event's ``available_at`` and the look-up that sees it. ``clock`` is the time that ages the tiles: ``"wall"``
-    (``available_at``) or ``"stream"`` (event time).
+    :class:`Tumbling`, :class:`Calendar`, :class:`Lifetime`, :class:`Rows` or :class:`Session` one. ``where`` keeps the
+    rows on which it is true. ``derived`` names further columns for expressions. ``max_age``: a value is ``stale`` if
+    its newest event is older. ``history``: a look-up may ask for a time this long before the partition clock.
+    ``delay``: a training set assumes this time between an event's ``available_at`` and the look-up that sees it.
+    ``clock`` is the time that ages the tiles: ``"wall"`` (``available_at``) or ``"stream"`` (event time).
 
     Over a :class:`headrace.Table` the features are columns of the newest row, without windows. They are a list of
     columns such as ``["credit_limit"]``, or a dict that gives each feature a column or an expression. They are null
@@ -186,6 +186,7 @@ class FeatureView:
     def _check_expressions(self) -> None:
         self._check_roles()
         self._check_taken_back()
+        self._check_rows_taken_back()
         kinds: dict[str, str] = dict(self.spec.kinds)
         for name, expression in self.derived.items():
             with naming(f"view {self.name!r}: derived {name!r}"):
@@ -217,6 +218,15 @@ class FeatureView:
             message = (
                 f"view {self.name!r}: a role takes rows back, and {each}: only count, sum, mean, variance, std, "
                 "histogram, ratio, count_by and sum_by of numbers can; write a view of its own for the others"
+            )
+            raise DefinitionError(message)
+
+    def _check_rows_taken_back(self) -> None:
+        refused = [window.name for window in self._windows if window.is_of_rows]
+        if refused and self.spec.takes_back:
+            message = (
+                f"view {self.name!r}: a role takes rows back, and the windows {refused} have rows one by one, which "
+                "cannot be taken back: write a view of its own for them, without that role"
             )
             raise DefinitionError(message)
 

@@ -1,4 +1,4 @@
-"""Windows and their tiles: sliding, tumbling, of a calendar, and lifetime."""
+"""Windows and their tiles: sliding, tumbling, of a calendar, lifetime, the newest rows, and sessions."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ MOST_TILES = 60
 """The largest number of tiles in a window whose tile size follows from its length."""
 MOST_OLD_TILES = 2_000
 """The largest number of tiles from now back to the beginning of a window."""
+MOST_ROWS = 1_000
+"""The largest number of rows in a window of the newest ones."""
+MOST_SESSIONS = 100
+"""How many sessions before the current one a window may be."""
 _FRIENDLY = [duration_us(size) for size in (
     "1s", "2s", "5s", "10s", "15s", "20s", "30s", "1m", "2m", "5m", "10m", "15m", "20m", "30m",
     "1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d", "2d", "5d", "7d", "10d", "30d",
@@ -26,6 +30,8 @@ _FRIENDLY = [duration_us(size) for size in (
 _HOUR_US, _DAY_US = duration_us("1h"), duration_us("1d")
 _EVER_US = 2**61
 """73,000 years."""
+ROW_US = 1
+"""The size of the tiles of which each is a row. Those of other windows have a second at least."""
 
 
 Period = Literal["day", "week", "month"]
@@ -43,10 +49,21 @@ class CalendarSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ago: Annotated[int, msgspec.Meta(ge=0, le=_MOST_AGO)] = 0
 
 
+class SessionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A session of an entity: rows that follow each other within ``gap_us``, the current one or one that many before.
+
+    A tile of the window is not longer than the gap, so that it has rows of one session only.
+    """
+
+    gap_us: Annotated[int, msgspec.Meta(ge=1)]
+    ago: Annotated[int, msgspec.Meta(ge=0, le=MOST_SESSIONS)] = 0
+
+
 class WindowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A window: its length, the size of its tiles, and the time between its end and now, in microseconds.
 
-    The length of a window of a ``calendar`` is the longest time from its begin to now.
+    The length of a window of a ``calendar`` is the longest time from its begin to now. A window of a ``session`` finds
+    it within its length. A window of ``newest_rows`` has that many within its length, and a tile for each.
     """
 
     name: str
@@ -54,6 +71,13 @@ class WindowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tile_us: int
     lag_us: int | UnsetType = UNSET
     calendar: CalendarSpec | UnsetType = UNSET
+    session: SessionSpec | UnsetType = UNSET
+    newest_rows: Annotated[int, msgspec.Meta(ge=1, le=MOST_ROWS)] | UnsetType = UNSET
+
+    @property
+    def is_of_rows(self) -> bool:
+        """True if the rows of an entity choose what is in the window, and not the time alone."""
+        return self.newest_rows is not UNSET or self.session is not UNSET
 
     @property
     def skipped_us(self) -> int:
@@ -240,13 +264,85 @@ def _tile_of(zone: str) -> int:
     return next((size for size in (_HOUR_US, _HOUR_US // 2) if all(each % size == 0 for each in us)), _HOUR_US // 4)
 
 
-Window = Duration | Sliding | Tumbling | Calendar | Lifetime
+@dataclass(frozen=True)
+class Rows:
+    """The ``n`` newest rows of an entity, however old they are, or those of them of the last ``within``.
+
+    They are the newest by event time. A tie goes to the larger partition, then to the larger offset. A filter of a
+    feature chooses among these rows. As over :class:`Lifetime`, t does not choose: a row of V counts if it is newer.
+
+    >>> from headrace import Rows
+    >>> Rows(5).spec.name
+    'rows_5'
+    >>> Rows(5, within="7d").spec.name
+    'rows_5_within_7d'
+    """
+
+    n: int
+    within: Duration | None = None
+
+    @cached_property
+    def spec(self) -> WindowSpec:
+        """The window as data, named ``rows_<n>`` or with its limit. Raises DefinitionError."""
+        length = 2 * _EVER_US if self.within is None else duration_us(self.within)
+        if type(self.n) is not int or not 1 <= self.n <= MOST_ROWS or not 0 < length <= 2 * _EVER_US:
+            message = (
+                f"{self!r}: give a whole number of rows from 1 to {MOST_ROWS:,}, and within= as a duration longer than "
+                "0, such as '7d', or not at all"
+            )
+            raise DefinitionError(message)
+        name = f"rows_{self.n}" + ("" if self.within is None else f"_within_{format_duration(length)}")
+        return WindowSpec(name=name, length_us=length, tile_us=ROW_US, newest_rows=self.n)
+
+
+@dataclass(frozen=True)
+class Session:
+    """The current session of an entity: its rows since the last silence of ``gap``, or a session before that one.
+
+    A silence is a time of ``gap`` or more without a row of the view. After it the current session is over: it has no
+    rows until the next one comes. ``ago=1`` is then the session that has ended, and otherwise the one before the
+    current. Rows that are older than ``within`` do not count; without ``within`` it is 60 times the gap.
+
+    >>> from headrace import Session
+    >>> Session("30m").spec.name
+    'session_30m'
+    >>> Session("30m", ago=1, within="7d").spec.name
+    'session_30m_within_7d_ago_1'
+    """
+
+    gap: Duration
+    ago: int = 0
+    within: Duration | None = None
+
+    @cached_property
+    def spec(self) -> WindowSpec:
+        """The window as data, named by its gap, its limit, and how many sessions ago. Raises DefinitionError."""
+        gap = duration_us(self.gap)
+        if gap < SECOND or type(self.ago) is not int or not 0 <= self.ago <= MOST_SESSIONS:
+            message = f"{self!r}: the gap is at least 1s, and ago is a whole number from 0 to {MOST_SESSIONS}"
+            raise DefinitionError(message)
+        length = MOST_TILES * gap if self.within is None else duration_us(self.within)
+        tile = next((size for size in (gap, *reversed(_FRIENDLY)) if size <= gap and length % size == 0), 0)
+        if not tile or not gap <= length <= tile * MOST_OLD_TILES:
+            sizes = ", ".join(format_duration(size) for size in _FRIENDLY)
+            message = (
+                f"{self!r}: within= is not shorter than the gap, and at most {MOST_OLD_TILES:,} tiles. A tile is as "
+                f"long as the gap, or shorter and of a round size that divides it ({sizes})"
+            )
+            raise DefinitionError(message)
+        session = SessionSpec(gap_us=gap, ago=self.ago)
+        name = f"session_{format_duration(gap)}" + ("" if self.within is None else f"_within_{format_duration(length)}")
+        name += f"_ago_{self.ago}" if self.ago else ""
+        return WindowSpec(name=name, length_us=length, tile_us=tile, session=session)
+
+
+Window = Duration | Sliding | Tumbling | Calendar | Lifetime | Rows | Session
 """A duration is the length of a sliding window whose tile size follows from it."""
 
 
 def window_spec(window: Window) -> WindowSpec:
     """Return a window as data: name, length and tile size. Raises DefinitionError."""
-    if isinstance(window, Sliding | Tumbling | Calendar | Lifetime):
+    if isinstance(window, Sliding | Tumbling | Calendar | Lifetime | Rows | Session):
         return window.spec
     length = duration_us(window)
     return WindowSpec(name=format_duration(length), length_us=length, tile_us=tile_size(length))

@@ -1,4 +1,4 @@
-"""The bytes of one online field: one (view version, entity, source partition). Formats 1 to 4, little-endian.
+"""The bytes of one online field: one (view version, entity, source partition). Formats 1 to 5, little-endian.
 
 ::
 
@@ -11,7 +11,9 @@
 
 A view with sketches has format 2. A tile then ends with u32 entries[sketches], the numbers of its entries. The tiles of
 each size are followed by the entries of the first sketch, tile after tile, then by those of the next sketch. Format 3
-is the same for a view with texts, which are entries too, and format 4 for a view with vectors.
+is the same for a view with texts, which are entries too, and format 4 for a view with vectors. Format 5 is that of a
+view with a window of the newest rows: its smallest tile size is 1 us, of which a tile is a row, and k its event time.
+Rows of one time are in the order of their offsets. Everything else is as without that size.
 """
 
 from __future__ import annotations
@@ -40,15 +42,21 @@ HeaderArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class FieldLayout:
-    """The layout of a view's fields: the dtype of a tile in memory, the number of tile sizes, the dtypes of entries."""
+    """The layout of a view's fields: the dtype of a tile in memory, the number of tile sizes, the dtypes of entries.
+
+    ``has_rows``: the tiles of the smallest size are rows.
+    """
 
     tile: np.dtype
     sizes: int
     entries: tuple[np.dtype, ...] = ()
+    has_rows: bool = False
 
     @property
     def form(self) -> int:
         """The format number that a field begins with."""
+        if self.has_rows:
+            return 5
         if any(NUMBERS in (entry.names or ()) for entry in self.entries):
             return 4
         if TEXT_ENTRY in self.entries:

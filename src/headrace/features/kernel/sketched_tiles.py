@@ -51,6 +51,17 @@ def gather(entries: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndar
     return found
 
 
+def with_own_entries(tiles: np.ndarray) -> SketchedTiles:
+    """Return the tiles with copies of their entries alone, and not with all that they shared with others."""
+    records = np.array(tiles)
+    own = []
+    for sketch in range(len(_entries(tiles))):
+        entries, count = entries_of(tiles, sketch)
+        records[references(sketch)[0]] = np.cumsum(count) - count
+        own.append(entries)
+    return sketched(records, own)
+
+
 def join(parts: Sequence[np.ndarray]) -> SketchedTiles:
     """Return the tiles of all parts with their entries. Entries that several parts share are copied once."""
     records = _concatenated([np.asarray(part) for part in parts])

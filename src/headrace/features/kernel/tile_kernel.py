@@ -24,7 +24,7 @@ from headrace.features.kernel.outputs import EXACT_OF_DECIMALS, OutputColumn, co
 from headrace.features.kernel.python_values import lists_of_owners
 from headrace.features.kernel.sketched_tiles import SketchedTiles, entries_of, join, references, sketched
 from headrace.features.kernel.sketches import Sketch, sketch_of
-from headrace.features.kernel.states import NEVER, State, UfuncState, Values
+from headrace.features.kernel.states import NEVER, Component, State, UfuncState, Values
 from headrace.features.kernel.window_tiles import WindowTiles
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import FeatureSpec
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.kernel.sketches import ValueSketch
-    from headrace.features.kernel.states import Component
 
 
 class TileKernel:
@@ -52,7 +51,8 @@ class TileKernel:
         self.entity_keys = [(key.name, key.kind) for key in spec.entity.keys]
         self._compile()
         self.empty = self._empty()
-        self.layout = FieldLayout(self.tile, len(self.sizes), tuple(sketch.dtype for sketch in self.sketches))
+        entries = tuple(sketch.dtype for sketch in self.sketches)
+        self.layout = FieldLayout(self.tile, len(self.sizes), entries, has_rows=self.most_rows > 0)
         self.words = np.arange(1, len(self.tile.names or ()))[:, None]
         """The places of the columns of a tile without sketches after its k, in words of 8 bytes."""
 
@@ -61,6 +61,8 @@ class TileKernel:
         self.outputs: list[OutputColumn] = []
         for feature in self.spec.features:
             self.outputs += compile_feature(feature, self._shape(feature), self._component)
+        if any(window.session for window in self.windows):
+            self._session = [self._component(Component("time", op, "<i8")) for op in ("min", "max")]
         self._states: dict[int, tuple[list[str], State]] = {}
         self._sketches: dict[int, Sketch] = {}
         columns: list[tuple[str, str]] = []
@@ -230,10 +232,23 @@ class TileKernel:
         return list(map(max, of))
 
     @cached_property
+    def most_rows(self) -> int:
+        """The number of the newest rows that are kept one by one; 0 if no window is of them."""
+        return max(window.rows for window in self.windows)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """True if the time alone says which tiles a window has, and tiles have a fixed size."""
+        return not self.sketches and not any(window.rows or window.session for window in self.windows)
+
+    @cached_property
     def is_additive(self) -> bool:
-        """True if every record adds its own part to a tile, so that one can be taken out again."""
+        """True if every record adds its own part to a tile, so that one can be taken out again.
+
+        The newest rows and sessions are not: another row takes the place of one that is out.
+        """
         sums = all(isinstance(state, UfuncState) and state.ufunc is np.add for _, state in self._states.values())
-        return sums and not self.sketches
+        return sums and self.is_plain
 
     def negated(self, partials: np.ndarray) -> np.ndarray:
         """Return partials that take the given ones out again when both are merged. The view is additive."""
@@ -256,13 +271,18 @@ class TileKernel:
         """
         by_window: list[list[Values]] = []
         for window in self.windows:
-            first, last = window.span(at_us)
-            of, which = tiles[window.resolution], query[window.resolution]
-            inside = np.flatnonzero((of["k"] >= first[which]) & (of["k"] <= last[which]))
-            of_rank = rank[window.resolution].take(inside)
-            merged = self._merge_queries(of.take(inside), which.take(inside), of_rank, len(at_us))
+            of, which, of_rank = tiles[window.resolution], query[window.resolution], rank[window.resolution]
+            inside = self.inside(window, of, which, of_rank, at_us)
+            merged = self._merge_queries(of.take(inside), which.take(inside), of_rank.take(inside), len(at_us))
             by_window.append(self.finish(merged, at_us))
         return [by_window[w][f] for f in range(len(self.outputs)) for w in range(len(self.windows))]
+
+    def inside(
+        self, window: WindowTiles, tiles: np.ndarray, query: np.ndarray, rank: np.ndarray, at_us: np.ndarray
+    ) -> np.ndarray:
+        """Return the places of the tiles that a window of each query has, by query. ``tiles`` are of its size."""
+        times = [np.asarray(tiles[self._states[of][0][0]]) for of in self._session] if window.session else []
+        return window.inside(np.asarray(tiles["k"]), query, rank, at_us, times)
 
     def evaluate_words(  # noqa: PLR0917 - one call site
         self,
@@ -288,7 +308,8 @@ class TileKernel:
     def alike(self) -> Hashable:
         """Two views with equal values of this merge and finish alike: their tiles may be evaluated together."""
         states = tuple(state for _, state in self._states.values())
-        return len(self.windows), states, tuple(replace(output, feature="") for output in self.outputs), self.sketches
+        outputs = tuple(replace(output, feature="") for output in self.outputs)
+        return len(self.windows), states, outputs, self.sketches, self.is_plain
 
     def _merge_words(
         self, words: np.ndarray, starts: np.ndarray, rank: np.ndarray | None, group: np.ndarray, groups: int

@@ -16,9 +16,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.features.definitions.windows import ROW_US
 from headrace.features.kernel.sketched_tiles import spread
 from headrace.features.kernel.sorting import in_order, stable_order
 from headrace.features.kernel.tile_kernel import TileKernel, run_starts
+from headrace.features.offline.newest_below import NewestBelow, expanded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,13 +85,20 @@ class TileIndex:
             )
             self._tiles = list(threads.map(lambda size: self._tiles_of(entity, size), of.sizes))
             self._partials = lifted.result().take(order)
-        self._merged = [self._all_merged(of_size) for of_size in self._tiles] if of.sketches else []
+        self._merged = (
+            [self._all_merged(tiles, size) for tiles, size in zip(self._tiles, of.sizes, strict=True)]
+            if of.sketches
+            else []
+        )
+        self._rows = NewestBelow(self._time, self._offset, self._source, self._sources) if of.most_rows else None
 
     def _tiles_of(self, entity: np.ndarray, size: int) -> SortedTiles:
         return SortedTiles(entity, np.floor_divide(self._time, size), self._source, self._sources)
 
-    def _all_merged(self, of: SortedTiles) -> np.ndarray:
-        """Every tile of one size, merged once: then the sizes of their sketches are known."""
+    def _all_merged(self, of: SortedTiles, size: int) -> np.ndarray:
+        """Every tile of one size, merged once: then the sizes of their sketches are known. Rows are not merged."""
+        if size == ROW_US:
+            return self._partials[:0]
         return self._kernel.reduce(self._partials.take(of.order), of.starts[:-1]) if len(of.order) else self._partials
 
     def values(
@@ -116,8 +125,8 @@ class TileIndex:
     def _distinct(
         self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray, left_out: np.ndarray | None
     ) -> list[Values]:
-        ranges = [self._ranges(resolution, entity, at_us) for resolution in range(len(self._tiles))]
-        held = sum((high - low for low, high in ranges), np.zeros(len(at_us), np.int64))
+        ranges = [self._ranges(resolution, entity, at_us, offsets) for resolution in range(len(self._tiles))]
+        held = sum((self._most_held(size, *each) for size, each in enumerate(ranges)), np.zeros(len(at_us), np.int64))
         chunks = _pieces(held * max(map(spread, self._merged), default=1) + 1)
         parts = map_in_threads(
             lambda chunk: self._chunk(
@@ -133,10 +142,28 @@ class TileIndex:
             for c in range(len(self._kernel.columns))
         ]
 
-    def _ranges(self, resolution: int, entity: np.ndarray, at_us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the range of tiles of one size that the windows of each query reach."""
+    def _ranges(
+        self, resolution: int, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the range of tiles of one size that the windows of each query reach; of rows, those up to V."""
         newest = np.floor_divide(at_us, self._kernel.sizes[resolution])
-        return self._tiles[resolution].ranges(entity, newest - self._kernel.reaches[resolution] + 1, newest)
+        first = newest - self._kernel.reaches[resolution] + 1
+        if self._of_rows(resolution):
+            newest = self._newest.latest_us(offsets)
+        return self._tiles[resolution].ranges(entity, first, newest)
+
+    def _of_rows(self, resolution: int) -> bool:
+        return self._kernel.sizes[resolution] == ROW_US
+
+    @property
+    def _newest(self) -> NewestBelow:
+        assert self._rows is not None  # noqa: S101 - a view with a window of rows
+        return self._rows
+
+    def _most_held(self, resolution: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """The largest number of tiles of one size that each query is computed from."""
+        held: np.ndarray = np.maximum(high - low, 0)
+        return np.minimum(held, self._kernel.most_rows) if self._of_rows(resolution) else held
 
     def _chunk(
         self,
@@ -159,7 +186,13 @@ class TileIndex:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the tiles of one size that each query may use below its V: by query, source, whole or cut, and k."""
         of = self._tiles[resolution]
-        which, query = _expand(low, high)
+        if self._of_rows(resolution):
+            begin, end = of.starts[low], of.starts[high]
+            row, query = self._newest.choose(of.order, begin, end, offsets, left_out, self._kernel.most_rows)
+            rows = self._partials.take(row)
+            rows["k"] = self._time[row]
+            return rows, query, self._source[row]
+        which, query = expanded(low, high)
         row = of.order[of.starts[which]]  # the first of each tile
         source = self._source[row]
         below = offsets[query, source]
@@ -209,7 +242,7 @@ class TileIndex:
         merged: np.ndarray = self._partials.take(of.order[starts])
         several = np.flatnonzero(ends - starts > 1)
         if len(several):
-            position, run = _expand(starts[several], ends[several])
+            position, run = expanded(starts[several], ends[several])
             merged[several] = self._kernel.reduce(self._partials.take(of.order[position]), run_starts(run))
         found: np.ndarray = merged.take((np.cumsum(named) - 1)[which - first])
         return found
@@ -221,7 +254,7 @@ class TileIndex:
         return self._kernel.join(parts)
 
     def _cut(self, of: SortedTiles, which: np.ndarray, below: np.ndarray, own: np.ndarray | None) -> np.ndarray:
-        position, tile = _expand(of.starts[which], of.starts[which + 1])
+        position, tile = expanded(of.starts[which], of.starts[which + 1])
         rows = of.order[position]
         seen = self._offset[rows] < below[tile]
         if own is not None:
@@ -288,14 +321,6 @@ def _pieces(held: np.ndarray) -> list[slice]:
     """Split a sequence into slices that a thread may hold at once. ``held`` is the size of each member."""
     ends = run_starts(np.cumsum(held) // _CHUNK)[1:].tolist()
     return [slice(*piece) for piece in pairwise([0, *ends, len(held)])]
-
-
-def _expand(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return all positions of the ranges [low, high), and the index of the range of each position."""
-    length = np.maximum(high - low, 0)
-    owner = np.repeat(np.arange(len(low)), length)
-    first = np.repeat(np.cumsum(length) - length, length)
-    return np.arange(len(owner)) - first + low[owner], owner
 
 
 def map_in_threads(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:

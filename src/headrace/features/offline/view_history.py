@@ -19,6 +19,7 @@ from headrace.event_log.by_source import source_codes
 from headrace.event_log.columns import ACCEPTED
 from headrace.features.kernel.role_rows import SIGN, view_rows
 from headrace.features.kernel.sorting import stable_order
+from headrace.features.kernel.states import FOREVER
 from headrace.features.kernel.tile_kernel import TileKernel, kernel
 from headrace.features.offline.tile_index import TileIndex
 
@@ -176,6 +177,8 @@ class ViewHistory:
     def _times(self, at_us: np.ndarray) -> tuple[int, int]:
         """The first and the last event time that a query may use."""
         first = int(at_us.min(initial=-NO_CLOCK)) - self.kernel.spec.longest_reach_us
+        if self.kernel.most_rows:  # they may be newer than t
+            return first, FOREVER
         return first, int(at_us.max(initial=NO_CLOCK)) + max(self.kernel.sizes)
 
     def _align(self, queries: PointInTimeQueries, offsets: np.ndarray, *, absent: int) -> np.ndarray:

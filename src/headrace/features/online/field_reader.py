@@ -43,7 +43,8 @@ class FieldReader:
         self.order = sorted(range(len(kernels)), key=lambda view: kinds.index(kinds[view]))
         """The views, sorted so that views that are alike are neighbours. Everything else is in this order."""
         self.kernels = kernels = [kernels[view] for view in self.order]
-        self.sketched = [view for view, kernel in enumerate(kernels) if kernel.sketches]
+        self.by_field = [view for view, kernel in enumerate(kernels) if not kernel.is_plain]
+        """The views that are read field by field."""
         firsts = [view for view in range(len(kernels)) if not view or kernels[view].alike != kernels[view - 1].alike]
         self.alike = list(pairwise([*firsts, len(kernels)]))
         """The first view, and the end, of each set of views that are alike."""
@@ -122,7 +123,7 @@ class FieldsRead:
         return np.lexsort((np.array([order[name] for name in self._names]), self._plan.fields.key))
 
     def _decode(self) -> None:
-        fields, stored = self._plan.fields, self._without_sketches()
+        fields, stored = self._plan.fields, self._plain_parts()
         lengths = np.fromiter(map(len, stored), np.int64, len(stored))
         rest = lengths - fields.front_bytes
         blob = b"".join(stored)
@@ -150,12 +151,12 @@ class FieldsRead:
             for data in self._fields[begin:end]:
                 unpack(data, self._reader.kernels[view].layout)
 
-    def _without_sketches(self) -> Sequence[bytes]:
-        """The fields; those of views with sketches without their tiles, which are not whole words."""
-        if not self._reader.sketched:
+    def _plain_parts(self) -> Sequence[bytes]:
+        """The fields; those of views that are not plain without their tiles, which need not be whole words."""
+        if not self._reader.by_field:
             return self._fields
         cut = list(self._fields)
-        for view in self._reader.sketched:
+        for view in self._reader.by_field:
             own = slice(*self._plan.fields.view_bounds[view : view + 2])
             front = self._reader.kernels[view].layout.front_bytes
             cut[own] = [data[:front] for data in cut[own]]
@@ -203,8 +204,8 @@ class FieldsRead:
         found: list[ValueColumns] = []
         for number, (view, end) in enumerate(self._reader.alike):
             kernel = self._reader.kernels[view]
-            if kernel.sketches:
-                found += [self._sketched_values(own, at_us) for own in range(view, end)]
+            if not kernel.is_plain:
+                found += [self._values_by_field(own, at_us) for own in range(view, end)]
                 continue
             own, own_starts = slice(*bounds[number : number + 2]), slice(*start_bounds[number : number + 2])
             blocks = kernel.evaluate_words(
@@ -236,8 +237,8 @@ class FieldsRead:
             run, place = run[inside], place[inside]
         return _SeenTiles(place, runs.group[run], run)
 
-    def _sketched_values(self, view: int, at_us: int) -> ValueColumns:
-        """The values of a view with sketches, field by field: its tiles have no fixed width."""
+    def _values_by_field(self, view: int, at_us: int) -> ValueColumns:
+        """The values of a view that is not plain: its tiles have no fixed width, or its rows choose among them."""
         kernel, (begin, end) = self._reader.kernels[view], self._plan.fields.view_bounds[view : view + 2]
         first, stop = self._plan.keys.bounds[view : view + 2]
         places = range(begin, end) if self._order is None else self._order[begin:end].tolist()

@@ -37,8 +37,8 @@ HEADER_WORDS = 4
 class ViewArrays(NamedTuple):
     """One item for each view. ``kind`` is the first word of its fields: their format and number of tile sizes.
 
-    ``words`` is the size of a stored tile in words; it and the numbers of parts and windows are 0 for a view with
-    sketches, which are read field by field.
+    ``words`` is the size of a stored tile in words; it and the numbers of parts and windows are 0 for a view that is
+    not plain, which is read field by field.
     """
 
     kind: np.ndarray
@@ -50,18 +50,18 @@ class ViewArrays(NamedTuple):
     @staticmethod
     def from_kernels(kernels: Sequence[TileKernel]) -> ViewArrays:
         """The arrays of some views, in their order."""
-        layouts = [(kernel.layout, not kernel.sketches) for kernel in kernels]
+        layouts = [(kernel.layout, kernel.is_plain) for kernel in kernels]
         return ViewArrays(
             kind=np.array([layout.form | layout.sizes << 16 for layout, _ in layouts], np.int64),
             front_bytes=np.array([layout.front_bytes for layout, _ in layouts], np.int64),
             words=np.array([layout.stored.itemsize // 8 if plain else 0 for layout, plain in layouts], np.int64),
             parts=np.array([layout.sizes if plain else 0 for layout, plain in layouts], np.int64),
-            windows=np.array([0 if kernel.sketches else len(kernel.windows) for kernel in kernels], np.int64),
+            windows=np.array([len(kernel.windows) if kernel.is_plain else 0 for kernel in kernels], np.int64),
         )
 
 
 class WindowArrays(NamedTuple):
-    """One item for each window of each view without sketches: its part, its number of tiles, and their size.
+    """One item for each window of each plain view: its part, its number of tiles, and their size.
 
     ``lag_us`` is the time between the end of the window and now. ``windows`` are the windows themselves.
     """
@@ -75,7 +75,7 @@ class WindowArrays(NamedTuple):
     @staticmethod
     def from_kernels(kernels: Sequence[TileKernel]) -> WindowArrays:
         """The arrays of some views' windows, in the order of the views."""
-        windows = [(kernel, window) for kernel in kernels if not kernel.sketches for window in kernel.windows]
+        windows = [(kernel, window) for kernel in kernels if kernel.is_plain for window in kernel.windows]
         return WindowArrays(
             resolution=np.array([window.resolution for _, window in windows], np.int64),
             tiles=np.array([window.tiles for _, window in windows], np.uint64),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import polars as pl
+from msgspec import UNSET
 
 from headrace.base.times import Instant
 from headrace.bus import message
@@ -23,6 +24,7 @@ from headrace.features.definitions.service_spec import ServiceSpec
 from headrace.features.definitions.spec import to_document
 from headrace.features.definitions.store_documents import NamingDocument, ServiceDocument, ViewDocument
 from headrace.features.definitions.view_spec import ViewSpec
+from headrace.features.definitions.windows import ROW_US
 from headrace.features.kernel.role_rows import in_roles
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.models.model_events import Published
@@ -100,8 +102,15 @@ def _check(spec: ViewSpec) -> None:
 
 
 def _is_sound(window: WindowSpec) -> bool:
-    """Return whether a window is as long as its tiles, and its lag is a whole number of them."""
+    """Return whether a window is as long as its tiles, and its lag is a whole number of them.
+
+    Tiles of rows are those of no other window, and a tile of a session is not longer than its gap.
+    """
     lag_us = window.skipped_us
+    if (window.tile_us == ROW_US) != (window.newest_rows is not UNSET):
+        return False
+    if window.session is not UNSET and (window.tile_us > window.session.gap_us or window.newest_rows is not UNSET):
+        return False
     return 0 < window.tile_us <= window.length_us and lag_us >= 0 and lag_us % window.tile_us == 0
 
 

@@ -8,17 +8,19 @@ all tiles that may live at one time have places of their own::
     field of slot 7 = header (next_offset, clock, newest) + the living tiles of each ring, oldest first
 
 Where R is large, because the view has a long history or its stream a long tolerance, most places would be empty. Such
-tiles are on pages instead, which exist where tiles do.
+tiles are on pages instead, which exist where tiles do. The rows of a window of the newest rows are in neither.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from headrace.features.definitions.windows import ROW_US
 from headrace.features.kernel.field import fronts, unpack
 from headrace.features.kernel.sorting import stable_order
 from headrace.features.kernel.states import NEVER
 from headrace.features.kernel.tile_kernel import TileKernel, run_starts
+from headrace.streams.views.newest_rows import NewestRows
 from headrace.streams.views.tile_pages import TilePages
 from headrace.streams.views.tile_ring import TileRing
 from headrace.streams.views.tile_storage import grow
@@ -42,7 +44,8 @@ class FoldedView:
         slack = spec.history_us + spec.tolerance_us
         self._tiles = kernel.reaches
         self.rings = [
-            self._room(tiles + -(-slack // size) + 3) for size, tiles in zip(kernel.sizes, self._tiles, strict=True)
+            self._room(size, tiles + -(-slack // size) + 3)
+            for size, tiles in zip(kernel.sizes, self._tiles, strict=True)
         ]
         self.next_offset = np.zeros(_FIRST_SLOTS, np.int64)
         self.newest = np.full(_FIRST_SLOTS, NEVER)
@@ -51,8 +54,10 @@ class FoldedView:
         self.slot_count = self.abandoned = 0
         """The number of slots, which are the first ones; and how many of them nobody asks for any more."""
 
-    def _room(self, places: int) -> TileRing | TilePages:
+    def _room(self, size: int, places: int) -> TileRing | TilePages | NewestRows:
         """Return room for the first slots, in which this number of tiles of one size may live at one time."""
+        if size == ROW_US:
+            return NewestRows(self.kernel, _FIRST_SLOTS)
         if places > MOST_PLACES:
             return TilePages(self.kernel, _FIRST_SLOTS)
         return TileRing(self.kernel, _FIRST_SLOTS, places)
@@ -120,7 +125,7 @@ class FoldedView:
         """Make places for all tiles from the oldest that may live under a clock to the newest of these."""
         oldest = np.floor_divide(clock - self._history, self.kernel.sizes[resolution]) - self._tiles[resolution]
         ring, places = self.rings[resolution], int((k - oldest).max(initial=0))
-        if isinstance(ring, TilePages):
+        if not isinstance(ring, TileRing):
             return
         if places <= MOST_PLACES:
             ring.make_room(places)
@@ -156,6 +161,11 @@ class FoldedView:
             return
         order = stable_order(slots, k)
         slots, k = slots[order], k[order]
+        if self.kernel.sizes[resolution] == ROW_US:
+            rows = partials.take(order)
+            rows["k"] = k
+            self.rings[resolution].fold(slots, rows)
+            return
         starts = run_starts(slots, k)
         merged = self.kernel.reduce(partials.take(order), starts)
         merged["k"] = k[starts]
