@@ -85,6 +85,7 @@ def test_every_process_works_with_its_rights_and_needs_each_of_them(kafka: Guard
         produce(kafka, scene)
         until(lambda: written(kafka, TOPICS.predictions, TOPICS.model_acks), 60)
     operate(kafka, scene)
+    assert written(kafka, TOPICS.heartbeats, TOPICS.findings)
     for command in (worker, trainer):
         command.process.terminate()
         assert command.process.wait() == 0, command.output.read_text()
@@ -153,7 +154,7 @@ def operate(kafka: GuardedKafka, scene: ProjectScene) -> None:
 
     scene.define(', "cents": Sum("cents")')
     run("apply", "--yes")
-    run("doctor")
+    run("doctor", "--record")
     run("data", "exclude", "2020-01-01", "2020-01-02", "--reason", "broken")
     run("train", MODEL, "--reason", "now")
     for kind in ("triggers", "runs", "models", "predictions"):

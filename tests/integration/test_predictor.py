@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,16 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec import UNSET
 from sklearn.linear_model import LogisticRegression
 
 from headrace import Count, Entity, Event, FeatureService, FeatureView, Predictor, Stream
+from headrace.bus import heartbeats
 from headrace.bus.control_topics import ControlTopics
+from headrace.bus.heartbeats import ApplicationHeartbeat
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import TopicPlan, ensure_topics
+from headrace.bus.topics import TopicPlan, ensure_report_topics, ensure_topics
 from headrace.errors import NoModelError
 from headrace.features.online.cursor import Cursor
 from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -61,6 +65,7 @@ def test_a_predictor_waits_for_a_version_then_predicts_and_logs(
     topics = ControlTopics(namespace)
     ensure_topics(servers, [TopicPlan(name) for name in (topics.vectors, topics.predictions, topics.model_acks)])
     ensure_topic(servers, topics.models)
+    ensure_report_topics(servers, topics.observations, heartbeats=topics.heartbeats)
     prepare(RedisOnlineStore(services.redis_url, namespace))
     logged = TopicTail(servers, [topics.vectors, topics.predictions], from_beginning=False)
     request = {"id": 7, "at": datetime.now(UTC), "place": "here", "size": 2.0}
@@ -78,6 +83,19 @@ def test_a_predictor_waits_for_a_version_then_predicts_and_logs(
     assert (vector.key, vector.values) == ("7", [0.0])  # noqa: PD011 - an event, no frame
     assert (prediction.score, prediction.role) == (answer.value, "live")
     assert prediction.vector_id == vector.vector_id == answer.vector_id
+    check_heartbeats(servers, topics, model)
+
+
+def check_heartbeats(servers: str, topics: ControlTopics, model: str) -> None:
+    """The process has said what it waits for, that it has swapped, and that it ends."""
+    with closing(TopicTail(servers, [topics.heartbeats], from_beginning=True)) as tail:
+        said = [heartbeats.decode(record.value()) for record in tail.drain()]
+    first, last = said[0], said[-1]
+    assert isinstance(first, ApplicationHeartbeat)
+    assert isinstance(last, ApplicationHeartbeat)
+    assert (first.application, first.model, first.version, first.predicted) == ("test", model, UNSET, 0)
+    assert (last.version, last.wanted, last.predicted, last.stopped) == (1, 1, 1, True)
+    assert any(isinstance(each, ApplicationHeartbeat) and each.version == 1 for each in said[:-1])
 
 
 def prepare(store: RedisOnlineStore) -> None:

@@ -224,7 +224,7 @@ def test_the_leader_keeps_tables_and_audits_and_tells_the_metrics(tmp_path: Path
     assert [(job.name, job.topic) for job in found] == [("audit returns", VECTORS.topic), ("table shop", "orders")]
     metrics = WorkerMetrics()
     clock = SettableClock(utc_datetime(day(90)))
-    running = ScheduledJobs(found, lambda _: True, clock, metrics.job)
+    running = ScheduledJobs(found, lambda _: True, clock, lambda job, found: metrics.job(job.name, found))
     clock.now = utc_datetime(day(900))
     running.step()
     told = generate_latest(metrics.registry).decode()
@@ -249,7 +249,7 @@ def test_a_job_runs_on_the_leader_at_its_time_and_may_fail() -> None:
         ScheduledJob("c", "not mine", timedelta(hours=1), partial(does, "c")),
     ]
     reported: list[Any] = []
-    running = ScheduledJobs(told, leads.__contains__, clock, lambda name, found: reported.append((name, found)))
+    running = ScheduledJobs(told, leads.__contains__, clock, lambda job, found: reported.append((job.name, found)))
     running.step()
     assert ran == []
     clock.now += timedelta(hours=1)

@@ -9,9 +9,7 @@ import pytest
 
 from headrace.bus import check_report, heartbeats, worker_report
 from headrace.bus.check_report import CheckFinding, CheckReport, bounded, finite
-from headrace.bus.control_topics import ControlTopics
 from headrace.bus.heartbeats import ApplicationHeartbeat, RunProgress, TrainerHeartbeat, is_silent
-from headrace.bus.topics import report_plans
 from headrace.bus.worker_report import MemoryReport, PartitionReport, StoppedReport, ViewReport, WorkerReport
 from headrace.errors import CodecError, NewerFormatError
 
@@ -48,12 +46,12 @@ MESSAGES: dict[str, tuple[msgspec.Struct, bytes, Callable[[bytes], object]]] = {
     ),
     "trainer": (
         TrainerHeartbeat(
-            process="p", release="0.1.0", started_us=1, observed_us=9, every_us=5, models=["m"], ticked_us=7, run=RUN,
-            waiting=["m-2"],
+            process="p", release="0.1.0", started_us=1, observed_us=9, every_us=5, models=["m"], tick_us=60,
+            ticked_us=7, run=RUN, waiting=["m-2"],
         ),
         (
             b'{"type":"trainer","process":"p","release":"0.1.0","started_us":1,"observed_us":9,"every_us":5,'
-            b'"models":["m"],"ticked_us":7,"run":{"request_id":"m-1","model":"m","rule":"volume","reason":"enough",'
+            b'"models":["m"],"tick_us":60,"ticked_us":7,"run":{"request_id":"m-1","model":"m","rule":"volume","reason":"enough",'
             b'"started_us":5,"phase":"fit","phase_us":6},"waiting":["m-2"],"format":1}'
         ),
         heartbeats.decode,
@@ -203,14 +201,3 @@ def test_a_report_of_a_check_fits_into_a_record_and_has_no_password() -> None:
     assert kept[0] == CheckFinding("redis", "error", "redis://:***@db:6379/0 is away")
     assert (len(kept), len(check_report.encode(report)) < 900_000) == (200, True)
     assert finite({"a": float("inf"), "b": 2}) == {"b": 2.0}
-
-
-def test_topics_of_reports_are_not_kept_for_ever() -> None:
-    plans = {
-        plan.name: (plan.partitions, plan.config["retention.ms"]) for plan in report_plans(*ControlTopics().reports)
-    }
-    assert plans == {
-        ControlTopics().observations: (1, "3600000"),
-        ControlTopics().heartbeats: (1, "3600000"),
-        ControlTopics().findings: (1, "2592000000"),
-    }

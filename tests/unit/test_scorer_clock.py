@@ -26,6 +26,6 @@ def test_a_version_is_acknowledged_at_the_time_of_the_command_that_swaps_to_it(m
     answers = io.BytesIO()
     monkeypatch.setattr("sys.stdout", SimpleNamespace(buffer=answers))
     monkeypatch.setattr("headrace.models.artifact.prepare", lambda: None)
-    serve_in_lockstep(Scorer(cast("Any", None), subscriber, clock))
+    serve_in_lockstep(Scorer(cast("Any", None), subscriber, clock, cast("Any", None)))
     assert [(each.event_id, each.at_us) for each in sent.sent] == [("first", 1_359_244_800_000_000)]
     assert [json.loads(line) for line in answers.getvalue().splitlines()] == [{"ready": True}, {"version": 0}]

@@ -19,7 +19,7 @@ from headrace.app.project.project import Project, load_project
 from headrace.base.times import wall_clock
 from headrace.bus.kafka_clients import admin
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import ensure_topics, existing_incarnations, report_plans
+from headrace.bus.topics import ensure_report_topics, existing_incarnations
 from headrace.bus.unreadable_records import readable
 from headrace.bus.worker_report import decode
 from headrace.errors import HeadraceError, SettingsError, TerminalError, TransientError, require
@@ -145,7 +145,7 @@ class ProjectDeployment:
     def _topics_read_by_workers(self, wanted: set[str]) -> set[str] | None:
         """Listen to the reports of workers until all wanted topics were seen. Returns None if no worker reported."""
         read: set[str] | None = None
-        ensure_topics(self._servers, report_plans(*self._topics.reports))  # it is missing if no worker ever ran
+        ensure_report_topics(self._servers, self._topics.observations)  # it is missing if no worker ever ran
         with closing(TopicTail(self._servers, [self._topics.observations], from_beginning=False)) as tail:
             deadline = time.monotonic() + _WORKERS_S
             while time.monotonic() < deadline and (read is None or not wanted <= read):

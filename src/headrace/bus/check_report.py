@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 CheckSeverity = Literal["ok", "warning", "error"]
 """``error``: somebody has to act. ``warning``: look at it; it may be on purpose."""
-_WORST = ("error", "warning", "ok")
+_WORST: tuple[CheckSeverity, ...] = ("error", "warning", "ok")
 _MOST, _LONGEST = 200, 1_000
 """The findings of one report, and the characters of a text: a record has at most a megabyte."""
 
@@ -63,7 +63,8 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def severity(self) -> CheckSeverity:
         """The worst severity of its findings."""
-        return min((each.severity for each in self.findings), key=_WORST.index, default="ok")
+        found = {each.severity for each in self.findings}
+        return next((severity for severity in _WORST if severity in found), "ok")
 
 
 def finite(numbers: Mapping[str, float]) -> dict[str, float]:

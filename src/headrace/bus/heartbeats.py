@@ -9,11 +9,13 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from headrace.base.times import Instant
+from headrace.base.times import SECOND, Instant
 from headrace.bus import message
 from headrace.bus.message import Int64
 
 FORMAT = 1
+EVERY_US = 5 * SECOND
+"""The time between two heartbeats of a process."""
 SILENT_AFTER = 3
 """A process is silent after so many intervals without a heartbeat."""
 PHASES = ("begins", "training_set", "fit", "kept_fits", "gate", "refit", "register", "publish")
@@ -39,10 +41,11 @@ class RunProgress(msgspec.Struct, frozen=True, kw_only=True):
 class TrainerHeartbeat(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="trainer"):
     """A trainer process: its models, its last tick, and the run under way.
 
-    ``models`` are those whose rules it evaluates. ``ticked_us`` is the last t at which it did, on the clock of the
-    decisions; it is left out before the first tick. ``run`` is left out if none is under way, and ``waiting`` are the
-    ids of requests that this trainer has taken and not begun. ``stopped`` is true in the last heartbeat of a process
-    that ends in order.
+    ``models`` are those whose rules it evaluates. ``ticked_us`` is the time, on its own clock, at which it has done so
+    last, and ``tick_us`` the time between two ticks; decisions have the t of each. Before the first tick, or if ticks
+    come from outside, it is left out. ``run`` is left out if none is under way, and ``waiting`` are the ids of requests
+    that this trainer has taken and not begun. ``stopped`` is true in the last heartbeat of a process that ends in
+    order.
     """
 
     process: str
@@ -51,6 +54,7 @@ class TrainerHeartbeat(msgspec.Struct, frozen=True, kw_only=True, tag_field="typ
     observed_us: Instant
     every_us: Int64
     models: list[str]
+    tick_us: Int64 | UnsetType = UNSET
     ticked_us: Instant | UnsetType = UNSET
     run: RunProgress | UnsetType = UNSET
     waiting: list[str] | UnsetType = UNSET

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from headrace.bus import kafka_clients
 from headrace.bus.kafka_clients import admin
 from headrace.bus.missing_rights import missing_right
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka.admin import AdminClient
 
+logger = structlog.get_logger(__name__)
 _DAY_MS = 86_400_000
 _METADATA_POLL_S = 0.02
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
@@ -66,11 +69,6 @@ class TopicIncarnation:
     partitions: int
 
 
-def report_plans(observations: str, heartbeats: str, findings: str) -> list[TopicPlan]:
-    """Return the plans of the topics on which processes say how they do. Nothing depends on what is in them."""
-    return [TopicPlan(observations, 1, AN_HOUR), TopicPlan(heartbeats, 1, AN_HOUR), TopicPlan(findings, 1, A_MONTH)]
-
-
 def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout_s: float = 30.0) -> None:
     """Create the topics that do not exist, and wait until the broker that answers knows all of them.
 
@@ -100,6 +98,22 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
             message = f"{bootstrap_servers} does not know {sorted(unknown)} {timeout_s:.0f} s after it made them"
             raise BusUnavailableError(message)
         time.sleep(_METADATA_POLL_S)
+
+
+def ensure_report_topics(
+    bootstrap_servers: str, observations: str, *, heartbeats: str = "", findings: str = ""
+) -> None:
+    """Create the topics on which processes say how they do, as far as they are named and do not exist.
+
+    Nothing depends on what is in the last two. So a user who may not see or make them, as of an earlier release, goes
+    on without: that is logged. Raises BusUnavailableError for the observations.
+    """
+    ensure_topics(bootstrap_servers, [TopicPlan(observations, 1, AN_HOUR)])
+    for plan in (TopicPlan(heartbeats, 1, AN_HOUR), TopicPlan(findings, 1, A_MONTH)):
+        try:
+            ensure_topics(bootstrap_servers, [plan] if plan.name else [])
+        except BusUnavailableError as error:
+            logger.warning("a topic of reports cannot be made: what would be in it is not said", error=str(error))
 
 
 def has_topic(bootstrap_servers: str, topic: str, *, timeout_s: float = 10.0) -> bool:

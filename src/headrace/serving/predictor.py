@@ -10,9 +10,10 @@ from headrace.base.times import Clock, wall_clock
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.producer import EventProducer
 from headrace.models.artifact_places import places_with
-from headrace.serving.answerer import Answerer
+from headrace.serving.answer_counts import CountingAnswerer
 from headrace.serving.features import FeatureClient
 from headrace.serving.own_events import RecordPlaces
+from headrace.serving.predictor_heartbeats import PredictorHeartbeats
 from headrace.serving.server_addresses import ServerAddresses
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 
@@ -86,7 +87,7 @@ class Predictor:
             application=options.get("application", "application"),
             clock=clock,
         )
-        self._answerer = Answerer(
+        self._answerer = CountingAnswerer(
             self.subscriber,
             self.features,
             producer,
@@ -97,7 +98,11 @@ class Predictor:
         )
         self._places = RecordPlaces(where.bootstrap_servers)
         self._own.callback(self.subscriber.stop)
+        said = PredictorHeartbeats(options.get("application", "application"), model, self.subscriber, self._answerer)
+        heartbeats = said.sender(where.bootstrap_servers, topics.heartbeats)
+        self._own.callback(heartbeats.stop)
         self.subscriber.start()
+        heartbeats.start()
 
     def _own_features(self, where: ServerAddresses, clock: Clock) -> FeatureClient:
         return self._own.enter_context(FeatureClient.from_url(where.redis_url, where.namespace, clock=clock))

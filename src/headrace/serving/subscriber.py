@@ -130,12 +130,20 @@ class ModelSubscriber:
         self._acknowledged: dict[str, str] = {}  # the id of an event, and why its version is not loaded
         self._refused = ""  # why the live version is not loaded
         self._swapped = threading.Condition()
+        self._loaded_at: datetime | None = None
+        self.changed: Callable[[], None] = lambda: None
+        """Called in the subscriber's thread after a version was loaded or refused."""
         self._loop = BackgroundLoop(f"{model} subscriber", self._round, retry_s=_RETRY_S)
 
     @property
     def current(self) -> LoadedModel | None:
         """The version that predicts now, or None before the first."""
         return self._current
+
+    @property
+    def loaded_at(self) -> datetime | None:
+        """The time since when the version that predicts now does, on the subscriber's clock; None before the first."""
+        return self._loaded_at
 
     @property
     def state(self) -> ModelState:
@@ -155,6 +163,7 @@ class ModelSubscriber:
         live, published = self._state.live, self._state.published_live
         if live is not None and published is not None and live.id not in self._settled:
             self._refused = self._follow(live, published)
+            self.changed()
         if self._current is None:
             self._fall_back()
         self._send()
@@ -233,7 +242,7 @@ class ModelSubscriber:
             reason = ""
             self._log_swap(loaded)
             with self._swapped:
-                self._current = loaded
+                self._current, self._loaded_at = loaded, utc_datetime(self._clock())
                 self._swapped.notify_all()
         self._acknowledge(event, published, reason)
         return f"version {published.version} cannot be loaded: {reason}" if reason else ""

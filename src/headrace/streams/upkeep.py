@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
+import msgspec
 import structlog
 
 from headrace.base.background_loop import BackgroundLoop
 from headrace.base.background_tasks import TASKS, BackgroundTask
+from headrace.bus import check_report
 from headrace.errors import FencedError
 from headrace.event_log.maintenance import (
     LEAST_RETENTION,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from headrace.base.times import Clock
+    from headrace.bus.check_report import CheckReport
     from headrace.event_log.event_log import EventLog
 
 logger = structlog.get_logger(__name__)
@@ -49,14 +52,43 @@ class UpkeepSchedule:
         check_retention(self.retention)
 
 
+def _no_reports(_: Mapping[str, float]) -> Sequence[CheckReport]:
+    return ()
+
+
 @dataclass(frozen=True)
 class ScheduledJob:
-    """A job of the worker that reads a topic's partition 0. ``run`` returns its results by name, for the metrics."""
+    """A job of the worker that reads a topic's partition 0. ``run`` returns its results by name, for the metrics.
+
+    ``reports`` makes of the results what the bus is told. The worker fills in who checked, when, and how often.
+    """
 
     name: str
     topic: str
     every: timedelta
     run: Callable[[], Mapping[str, float]]
+    reports: Callable[[Mapping[str, float]], Sequence[CheckReport]] = _no_reports
+
+
+class JobReports:
+    """Tells the metrics, and the bus through ``send``, what the jobs of a worker have found."""
+
+    def __init__(
+        self,
+        worker: str,
+        clock: Clock,
+        meter: Callable[[str, Mapping[str, float]], None],
+        send: Callable[[bytes, bytes], None],
+    ) -> None:
+        self._worker, self._clock, self._meter, self._send = worker, clock, meter, send
+
+    def done(self, job: ScheduledJob, found: Mapping[str, float]) -> None:
+        """Called when a job has ended with these results."""
+        self._meter(job.name, found)
+        every_us = job.every // timedelta(microseconds=1)
+        for each in job.reports(found):
+            report = msgspec.structs.replace(each, by=self._worker, at_us=self._clock(), every_us=every_us)
+            self._send(report.key.encode(), check_report.encode(report))
 
 
 class ScheduledJobs:
@@ -71,7 +103,7 @@ class ScheduledJobs:
         jobs: Sequence[ScheduledJob],
         leads: Callable[[str], bool],
         clock: Clock,
-        report: Callable[[str, Mapping[str, float]], None],
+        report: Callable[[ScheduledJob, Mapping[str, float]], None],
     ) -> None:
         self._jobs, self._leads, self._clock, self._report = jobs, leads, clock, report
         self._ran = {job.name: clock() for job in jobs}
@@ -104,7 +136,7 @@ class ScheduledJobs:
             logger.warning("job: later", job=job.name, error=str(error))
             return
         logger.info("job done", job=job.name, **found)
-        self._report(job.name, found)
+        self._report(job, found)
 
 
 class LogUpkeep:
@@ -112,7 +144,7 @@ class LogUpkeep:
 
     It first runs after one interval. ``leads`` returns whether this worker has to look after a topic. While a partition
     moves, two workers may think so: compaction and vacuum bear that, and ``jobs`` must (see :class:`ScheduledJobs`). An
-    error is logged and never stops the worker. ``report`` is called with the name and the results of a finished job.
+    error is logged and never stops the worker. ``report`` is called with a finished job and its results.
     """
 
     def __init__(
@@ -124,7 +156,7 @@ class LogUpkeep:
         clock: Clock,
         *,
         jobs: Sequence[ScheduledJob] = (),
-        report: Callable[[str, Mapping[str, float]], None] = lambda _name, _found: None,
+        report: Callable[[ScheduledJob, Mapping[str, float]], None] = lambda _job, _found: None,
     ) -> None:
         self._jobs = ScheduledJobs(jobs, leads, clock, report)
         self._log, self._topics, self._leads = log, topics, leads

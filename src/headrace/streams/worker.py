@@ -19,13 +19,14 @@ from headrace.bus.control_topics import DEFAULT_NAMESPACE, ControlTopics
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.kafka_clients import admin
 from headrace.bus.process_status import status_served
+from headrace.bus.report_sender import ReportSender
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import (
     FOR_EVER,
     TopicPlan,
     dead_letter_topic,
+    ensure_report_topics,
     ensure_topics,
-    report_plans,
     stamped_by_producers,
     stream_config,
 )
@@ -44,7 +45,7 @@ from headrace.streams.log_claims import LogClaims
 from headrace.streams.metrics import WorkerMetrics
 from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.plane_config import PlaneConfig, PlaneEnvironment
-from headrace.streams.upkeep import LogUpkeep, ScheduledJob, UpkeepSchedule
+from headrace.streams.upkeep import JobReports, LogUpkeep, ScheduledJob, UpkeepSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,9 +104,10 @@ def make_topics(
     logged, topics = own_streams(streams, namespace), ControlTopics(namespace)
     plans = [TopicPlan(stream.topic, partitions, config) for stream in logged]
     plans += [TopicPlan(dead_letter_topic(stream.topic), 1, FOR_EVER) for stream in logged]
-    plans += [TopicPlan(topics.control), *report_plans(*topics.reports)]
+    plans += [TopicPlan(topics.control)]
     plans += [TopicPlan(topics.definitions, 1, FOR_EVER), TopicPlan(topics.models, 1, FOR_EVER)]
     ensure_topics(bootstrap_servers, plans)
+    ensure_report_topics(bootstrap_servers, topics.observations, findings=topics.findings)
 
 
 def warn_of_producers_stamps(bootstrap_servers: str, streams: Sequence[Stream]) -> None:
@@ -172,11 +174,12 @@ def run_worker(
     rollout = follow_deployments(config.bootstrap_servers, config.namespace, logged, store, signing=config.signing)
     rollout.begin([view.spec for view in views], [service.spec for service in services])
     name, metrics = f"{config.namespace}-worker-{uuid.uuid4().hex[:8]}", WorkerMetrics()
+    findings = ReportSender(config.bootstrap_servers, ControlTopics(config.namespace).findings)
     environment = PlaneEnvironment(schemas=config.schemas)
     plane = DataPlane(_plane_config(config, name), logged, rollout, store, log, environment=environment, meter=metrics)
     upkeep = LogUpkeep(
         log, [stream.topic for stream in logged], plane.leads, config.upkeep, wall_clock,
-        jobs=config.jobs, report=metrics.job,
+        jobs=config.jobs, report=JobReports(name, wall_clock, metrics.job, findings.send).done,
     )  # fmt: skip
     app = shell(name, config.data_dir)
     _flush_on_request(app, config, plane)

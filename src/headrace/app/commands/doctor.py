@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, unchecked_settings_from
 from headrace.app.terminal.tables import print_json, print_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headrace.app.doctor import Finding
+    from headrace.app.project.settings import Settings
 
 _WRONG = 1
 
@@ -21,6 +27,9 @@ def register(app: typer.Typer) -> None:
 def doctor(
     *,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
+    recorded: Annotated[
+        bool, typer.Option("--record", help="Also tell the bus what was found: see `headrace.findings`.")
+    ] = False,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -28,8 +37,8 @@ def doctor(
 ) -> None:
     """Check the project, Redis, Kafka, the event log and the clocks for settings that lose data or give wrong values.
 
-    It changes nothing. The errors come first, then the warnings. The exit code is 1 if there is an
-    error.
+    It changes nothing; with --record it writes one message to Kafka. The errors come first, then the warnings. The
+    exit code is 1 if there is an error.
     """
     from headrace.app.doctor import Severity
     from headrace.app.doctor.diagnosis import diagnose
@@ -42,6 +51,18 @@ def doctor(
         print_json(rows)
     else:
         print_rows(tuple(rows[0]), rows)
+    if recorded:
+        _record(settings, found)
     bad = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
     if any(each.severity in bad for each in found):
         raise typer.Exit(_WRONG)
+
+
+def _record(settings: Settings, found: Sequence[Finding]) -> None:
+    from headrace.app.doctor.recorded import doctor_report, record
+    from headrace.app.processes.connections import addresses
+    from headrace.app.processes.registry_alias import whoami
+    from headrace.base.times import wall_clock
+
+    servers, _ = addresses(settings)
+    record(servers, settings.topics, doctor_report(found, by=whoami(), at_us=wall_clock()))

@@ -39,4 +39,8 @@ def score(
         settings, project, model, application=application, shadow_first=shadow_first, lockstep=lockstep
     )
     serve = serve_in_lockstep if lockstep else serve_until_interrupted
-    serve(scorer)
+    scorer.heartbeats.start()
+    try:
+        serve(scorer)
+    finally:
+        scorer.heartbeats.stop()

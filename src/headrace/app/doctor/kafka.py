@@ -9,7 +9,7 @@ from headrace.base.place_names import check_servers
 from headrace.bus.control_topics import EVENT_LOGS
 from headrace.bus.kafka_clients import admin
 from headrace.bus.table import Table
-from headrace.bus.topics import FOR_EVER, STAMPED, configurations, existing_incarnations
+from headrace.bus.topics import AN_HOUR, FOR_EVER, STAMPED, configurations, existing_incarnations
 from headrace.streams.repair import find_gaps
 
 if TYPE_CHECKING:
@@ -33,13 +33,17 @@ def examine(servers: str, topics: ControlTopics, streams: Sequence[Stream], log:
     kept = (
         topics.definitions, EVENT_LOGS, topics.models, topics.exclusions, topics.decisions, topics.runs,
     )  # fmt: skip
-    there = existing_incarnations(client, [*(stream.topic for stream in streams), *kept])
+    brief = (topics.observations, topics.heartbeats)
+    there = existing_incarnations(client, [*(stream.topic for stream in streams), *kept, *brief])
     configured = configurations(client, there) if there else {}
     for stream in streams:
         yield from _check_stream(stream, there.get(stream.topic), configured.get(stream.topic, {}))
     for topic in kept:
         if topic in there:
             yield from check_kept_topic(topic, configured[topic], there[topic].partitions)
+    for topic in brief:
+        if topic in there:
+            yield from check_brief_topic(topic, configured[topic])
     for gap in find_gaps(client, log, [stream for stream in streams if stream.topic in there]):
         yield error(
             f"topic {gap.topic}",
@@ -109,6 +113,20 @@ def check_stream_topic(subject: str, config: Mapping[str, str | None], *, by_rec
             f"{STAMPED} is CreateTime: the producers' clocks say when a record was available, and a clock that is "
             "ahead moves the partition's clock for ever",
             f"{STAMPED}=LogAppendTime, unless history is replayed",
+        )
+
+
+def check_brief_topic(topic: str, config: Mapping[str, str | None]) -> Iterator[Finding]:
+    """Check the configuration of a topic of reports, which newer ones replace within seconds."""
+    retention_ms = int(config["retention.ms"] or -1)
+    if "delete" in (config["cleanup.policy"] or "") and 0 <= retention_ms <= _DAY_MS:
+        yield ok(f"topic {topic}", "kept for a day at most")
+    else:
+        kept = "for ever" if retention_ms < 0 else f"for {retention_ms // _DAY_MS} days"
+        yield warning(
+            f"topic {topic}",
+            f"it is kept {kept}: a worker's reports may fill a gigabyte a day, and nobody reads old ones",
+            ", ".join(f"{name}={value}" for name, value in AN_HOUR.items()),
         )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headrace.app.project.project import Project
     from headrace.app.project.settings import Settings
     from headrace.base.times import Clock
+    from headrace.bus.report_sender import HeartbeatSender
     from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
     from headrace.serving.follower import RequestFollower
@@ -46,6 +47,7 @@ class Scorer:
     follower: RequestFollower
     subscriber: ModelSubscriber
     clock: SettableClock
+    heartbeats: HeartbeatSender
 
 
 def make_scorer(
@@ -55,10 +57,11 @@ def make_scorer(
     logger.info("application starts", model=model_name, application=application)
     from headrace.bus.producer import EventProducer  # each process imports only its own part
     from headrace.bus.tail import TopicTail
-    from headrace.serving.answerer import Answerer
+    from headrace.serving.answer_counts import CountingAnswerer
     from headrace.serving.features import FeatureClient
     from headrace.serving.follower import RequestFollower, RequestTail
     from headrace.serving.own_events import RecordPlaces
+    from headrace.serving.predictor_heartbeats import PredictorHeartbeats
 
     servers, redis_url = addresses(settings)
     if not lockstep:
@@ -69,7 +72,7 @@ def make_scorer(
     features = FeatureClient.from_url(redis_url, settings.namespace, **client_options(settings))
     producer = EventProducer(servers)
     new_id = _numbered_ids(application) if lockstep else _random_id
-    answerer = Answerer(subscriber, features, producer, new_id=new_id, namespace=settings.namespace)
+    answerer = CountingAnswerer(subscriber, features, producer, new_id=new_id, namespace=settings.namespace)
     tail = TopicTail(servers, [model.requests.topic], from_beginning=lockstep)
     known_schemas = schemas(settings, [model.requests])
     follower = RequestFollower(
@@ -86,7 +89,8 @@ def make_scorer(
         producer=producer,
         shadow_first=shadow_first,
     )
-    return Scorer(follower, subscriber, clock)
+    heartbeats = PredictorHeartbeats(application, model_name, subscriber, answerer, is_driven=lockstep)
+    return Scorer(follower, subscriber, clock, heartbeats.sender(servers, settings.topics.heartbeats))
 
 
 def _duplicates(

@@ -82,6 +82,11 @@ class RunnerLoop:
         """Ask the loop to end. A run under way is given up."""
         self._stopping.set()
 
+    def waiting(self) -> list[str]:
+        """Return the ids of the requests that were taken and not begun. Safe from any thread."""
+        taken = readable(list(self._waiting), lambda record: decode(record.value(), RetrainRequest))
+        return [request.request_id for request in taken]
+
     def run(self) -> None:
         """Answer requests until stopped."""
         runners = cache(lambda: self._patiently(self._make_runners))  # it takes seconds, in which the group would wait

@@ -14,13 +14,15 @@ from msgspec import UNSET
 
 from headrace.base.background_loop import BackgroundLoop
 from headrace.base.times import Clock, wall_clock
+from headrace.bus import check_report
 from headrace.bus.control import ControlMessage, Tick, decode_control
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, ControlTopics
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.process_status import status_served
 from headrace.bus.producer import EventProducer
+from headrace.bus.report_sender import HeartbeatSender, ReportSender, process_name
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, grow_topic, report_plans
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_report_topics, ensure_topics, grow_topic
 from headrace.bus.worker_report import WorkerReport
 from headrace.bus.worker_report import decode as decode_report
 from headrace.event_log.event_log import EventLog
@@ -32,11 +34,13 @@ from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.trainers.data.exclusions import KafkaExclusions
 from headrace.trainers.data.model_evidence import EvidenceSources
 from headrace.trainers.process.cancelled_runs import CancellableFits, CancelledRuns
+from headrace.trainers.process.drift_report import drift_report
 from headrace.trainers.process.ended_runs import EndedRuns
 from headrace.trainers.process.heard_requests import HeardRequest, HeardRequests
 from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.owned_partitions import OwnedPartitions
 from headrace.trainers.process.runner_loop import RunnerLoop
+from headrace.trainers.process.trainer_heartbeat import TrainerHeartbeats
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
 from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions
 from headrace.trainers.runs.fitting import FitLimits, FitPool
@@ -108,7 +112,8 @@ def make_topics(bootstrap_servers: str, topics: ControlTopics) -> None:
     """Make the topics of triggers and trainers. Decisions and runs are kept for ever."""
     kept = (topics.decisions, topics.retrain_requests, topics.operator_requests, topics.runs, topics.model_acks)
     plans = [TopicPlan(name, 1, FOR_EVER) for name in (*kept, topics.models)]
-    ensure_topics(bootstrap_servers, [*plans, TopicPlan(topics.control), *report_plans(*topics.reports)])
+    ensure_topics(bootstrap_servers, [*plans, TopicPlan(topics.control)])
+    ensure_report_topics(bootstrap_servers, topics.observations, heartbeats=topics.heartbeats, findings=topics.findings)
     grow_topic(bootstrap_servers, topics.retrain_requests, SHARES)
     ensure_topic(bootstrap_servers, topics.models)
 
@@ -122,8 +127,11 @@ class Trainer:
         self._models = models
         self._log = EventLog(config.event_log, namespace=config.namespace)
         self._producer = EventProducer(config.bootstrap_servers)
+        self._findings = ReportSender(config.bootstrap_servers, config.topics.findings)
         servers, topics = config.bootstrap_servers, config.topics
         self.owned = OwnedPartitions()
+        self.heartbeats = TrainerHeartbeats(process_name(), clock, config.tick_us)
+        self.heartbeats.models = lambda: self._mine
         self.metrics = TrainerMetrics(self.owned.has)
         self._heard = HeardRequests(TopicTail(servers, [topics.operator_requests], from_beginning=True))
         self._cancelled = CancelledRuns(self._heard.known)
@@ -136,7 +144,7 @@ class Trainer:
             self._send,
             exclusions,
             options=TriggerOptions(
-                self.metrics.recorded, config.options.trusted, owns=self._has, sources=config.evidence_sources
+                self._recorded, config.options.trusted, owns=self._has, sources=config.evidence_sources
             ),
         )
         self._runs = EndedRuns(TopicTail(servers, [topics.runs], from_beginning=True))
@@ -148,6 +156,12 @@ class Trainer:
         self._registry: MlflowRegistry | None = None
         self._making_registry = threading.Lock()
 
+    def _recorded(self, record: DecisionRecord) -> None:
+        self.metrics.recorded(record)
+        report = drift_report(record, by=self.heartbeats.process, at_us=self._clock())
+        if report is not None:
+            self._findings.send(report.key.encode(), check_report.encode(report))
+
     def _has(self, model: str) -> bool:
         """Return whether the model is this trainer's and its decisions were read. The group may give it at any time."""
         return model in self._mine and self.owned.has(model)
@@ -156,6 +170,7 @@ class Trainer:
         self._now_us = t_us
         self._read_on()
         self._triggers.tick(t_us)
+        self.heartbeats.ticked()
 
     def _read_on(self) -> None:
         """Tell the triggers of models that are new here, of runs that have ended, and of what operators ask for."""
@@ -276,7 +291,13 @@ class Trainer:
                 model_events,
                 registry,
                 pool,
-                options=replace(config.options, ended=self._runs.known, cancelled=self._cancelled.why, clock=clock),
+                options=replace(
+                    config.options,
+                    ended=self._runs.known,
+                    cancelled=self._cancelled.why,
+                    clock=clock,
+                    watch=self.heartbeats,
+                ),
                 exclusions=exclusions,
             )
             for model in self._models
@@ -309,7 +330,7 @@ class Trainer:
             producer.put(topic, finished.model.encode(), msgspec.json.encode(finished))
             producer.flush()
 
-        return RunnerLoop(
+        loop = RunnerLoop(
             config.bootstrap_servers,
             config.namespace,
             self.runners,
@@ -318,6 +339,8 @@ class Trainer:
             owned=self.owned,
             cancelled=self._cancelled,
         )
+        self.heartbeats.waiting = loop.waiting
+        return loop
 
 
 def stream_time(report: WorkerReport) -> int:
@@ -332,6 +355,9 @@ def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
     make_topics(servers, topics)
     trainer = Trainer(config, models)
     loop, aliases = trainer.loop(), trainer.aliases()
+    said = trainer.heartbeats
+    sender = HeartbeatSender(ReportSender(servers, topics.heartbeats), said.process, said.state)
+    said.changed = sender.beat
     app = shell(f"{config.namespace}-trainer-{uuid.uuid4().hex[:8]}", config.data_dir)
     listen(app, servers, topics.control, decode_control, trainer.on_control)
     listen(app, servers, topics.observations, decode_report, trainer.on_heartbeat)
@@ -339,7 +365,9 @@ def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
     listen(app, servers, topics.runs, lambda value: decode(value, RunEnded), trainer.on_run)
     with status_served(trainer.metrics.registry, config.metrics_host, config.metrics_port):
         aliases.start()
+        sender.start()
         try:
             run_shell(app, ThreadService(loop.run, loop.stop))
         finally:
             aliases.stop(_STOP_S)
+            sender.stop()

@@ -20,15 +20,36 @@ if TYPE_CHECKING:
     from headrace.trainers.runs.provenance import RunInputs
 
 
+class RunWatch:
+    """Is told how runs go on: one after the other, in the thread of the runs. The methods do nothing, and never raise.
+
+    A run that waits for a store begins once more when the store answers.
+    """
+
+    def began(self, request: RetrainRequest) -> None:
+        """Called before a run does anything."""
+
+    def reached(self, phase: str) -> None:
+        """Called when a step of the run begins: see ``PHASES``."""
+
+    def ended(self) -> None:
+        """Called when the run has ended."""
+
+
 @dataclass
 class StepTimer:
-    """Adds up how long the steps of a run take. ``seconds`` maps the name of a step to its time, rounded to 1 ms."""
+    """Adds up how long the steps of a run take. ``seconds`` maps the name of a step to its time, rounded to 1 ms.
+
+    ``watch`` is told of each step that begins.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    watch: RunWatch = field(default_factory=RunWatch)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Add the time that the block takes to the step, also if the block raises."""
+        self.watch.reached(name)
         started = time.perf_counter()
         try:
             yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,7 +34,7 @@ from headrace.trainers.runs.provenance import (
 from headrace.trainers.runs.recorded_verdict import RecordedVerdict, recorded_verdict
 from headrace.trainers.runs.refit_check import check_refit
 from headrace.trainers.runs.run_judge import RunJudge
-from headrace.trainers.runs.run_under_way import RunUnderWay, StepTimer
+from headrace.trainers.runs.run_under_way import RunUnderWay, RunWatch, StepTimer
 from headrace.trainers.runs.version_publisher import Judged, PublicationEnd, VersionPublisher, held_by
 from headrace.trainers.triggers.evidence import DAY_US
 
@@ -68,7 +68,7 @@ class RunOptions:
     trainer: they say what was looked at before. ``trusted`` are the types that this deployment's applications load: a
     fit with other types fails its run. ``cancelled`` returns who has cancelled a run and why, None for a run that
     nobody has: a cancelled run fails before it reads anything. ``clock`` gives the times of publications; without it
-    they are those of the requests. ``logs`` keeps what train functions print.
+    they are those of the requests. ``logs`` keeps what train functions print. ``watch`` is told how runs go on.
     """
 
     seed: int = 0
@@ -77,6 +77,7 @@ class RunOptions:
     cancelled: Callable[[str], str | None] = lambda _: None
     clock: Clock | None = None
     logs: RunLogs | None = None
+    watch: RunWatch = field(default_factory=RunWatch)
 
 
 class TrainingRunner:
@@ -105,6 +106,7 @@ class TrainingRunner:
         self._cancelled = options.cancelled
         self._clock = options.clock
         self._logs = options.logs
+        self._watch = options.watch
         self._exclusions = exclusions or MemoryExclusions()
         self._fitted: RunUnderWay | None = None
         kept = KeptFits(model, registry, fits, self._trusted)
@@ -118,7 +120,9 @@ class TrainingRunner:
         """
         if self._fitted is not None and self._fitted.request != request:
             self._fitted = None
-        ended = self._end_of(request, StepTimer())
+        self._watch.began(request)
+        ended = self._end_of(request, StepTimer(watch=self._watch))
+        self._watch.ended()
         run, self._fitted = self._fitted, None
         if run is None or not run.reports or ended.holdout_days is not None:
             return ended
