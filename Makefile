@@ -7,7 +7,7 @@ UV_VERSION := 0.13.8
 STAMP := $(VENV)/.installed
 PYTHONS := 3.11 3.12 3.13
 TEST_ARGS ?=
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 DEMO_ARGS ?=
 SOAK_ARGS ?=
 BENCH ?=
@@ -47,16 +47,19 @@ setup: $(STAMP)  ## create .venv from the locked dependencies (every target does
 demo: $(STAMP)  ## replay January to June of real flights through the whole loop (DEMO_ARGS="--months 12")
 	@$(BIN)/headrace demo $(DEMO_ARGS)
 
-# Two processes share the work, a file at a time, those that take longest first (tests/conftest.py); each has servers of its own.
+# Three processes share the work, a file at a time, those that take longest first (tests/conftest.py); each has servers of its own.
+# A third of the time a test waits for a server or a process, so two processes leave cores idle.
 # A fit has one thread: threads of two fits that wait for each other's cores take four times as long. Java leaves out
 # its second compiler: a Kafka that lives for seconds takes 4 instead of 6 seconds of a core.
 PYTEST = OMP_NUM_THREADS=1 JAVA_TOOL_OPTIONS=-XX:TieredStopAtLevel=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
-test: $(STAMP)  ## the tests, in two processes, but for those that are long (TEST_ARGS="tests/unit -k cli", TEST_WORKERS=4)
+test: $(STAMP)  ## the tests, in three processes, but for those that are long (TEST_ARGS="tests/unit -k cli", TEST_WORKERS=4)
 	@$(PYTEST) -m "not long" $(TEST_ARGS)
 
+# They keep the cores busy by themselves.
 .PHONY: test-long
+test-long: TEST_WORKERS = 2
 test-long: $(STAMP)  ## the long tests: 200 killed workers, stores that fail, two whole demos, ten seconds to stop in every state
 	@$(PYTEST) -m long $(TEST_ARGS)
 

@@ -1,4 +1,4 @@
-"""What every test can ask for, and in which order two processes share the tests."""
+"""What every test can ask for, and in which order several processes share the tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TESTS = Path(__file__).parent
-settings.register_profile("untimed", deadline=None)  # no test judges how long something takes
+settings.register_profile("untimed", max_examples=50, deadline=None)  # no test judges how long something takes
 settings.load_profile("untimed")
 settings.register_profile("soak", max_examples=1_000, deadline=None, print_blob=True)
 

@@ -17,14 +17,14 @@ from headrace.models import artifact, manifest, mlflow_registry
 from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.models.registry import CHALLENGER_FILE, MemoryRegistry, Registry
 from tests.support.model_events import MANIFEST
-from tests.support.registry_runs import ESTIMATOR, PASSED, REFUSED
+from tests.support.registry_runs import ESTIMATOR, PASSED, REFUSED, ready_database
 
 
 @pytest.fixture(params=["memory", pytest.param("mlflow", marks=pytest.mark.integration)])
 def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
     if request.param == "memory":
         return MemoryRegistry(tmp_path / "models")
-    return MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "a folder").as_uri())
+    return MlflowRegistry(ready_database(tmp_path), (tmp_path / "a folder").as_uri())
 
 
 def test_a_run_that_passed_is_a_version_whose_files_are_at_its_uris(registry: Registry) -> None:
@@ -91,7 +91,7 @@ def test_the_champion_is_who_was_promoted(registry: Registry) -> None:
 
 @pytest.mark.integration
 def test_mlflow_shows_a_failed_run_with_all_that_explains_it(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = ready_database(tmp_path)
     kept = MlflowRegistry(uri, (tmp_path / "artifacts").as_uri()).record(REFUSED)
     import mlflow
 
@@ -105,7 +105,7 @@ def test_mlflow_shows_a_failed_run_with_all_that_explains_it(tmp_path: Path) -> 
 
 @pytest.mark.integration
 def test_a_run_cut_short_is_recorded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "artifacts").as_uri())
+    registry = MlflowRegistry(ready_database(tmp_path), (tmp_path / "artifacts").as_uri())
     with monkeypatch.context() as cut:
         cut.setattr(registry, "_register", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -116,7 +116,7 @@ def test_a_run_cut_short_is_recorded_again(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.integration
 def test_a_run_cut_short_after_its_version_keeps_that_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = ready_database(tmp_path)
     registry = MlflowRegistry(uri, (tmp_path / "artifacts").as_uri())
     with monkeypatch.context() as cut:
         cut.setattr(registry, "_completed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -144,6 +144,7 @@ def test_a_registry_whose_making_was_cut_short_is_made_by_the_next_process(
 
 
 @pytest.mark.integration
+@pytest.mark.long
 def test_two_that_make_the_registry_at_once_have_the_same(tmp_path: Path) -> None:
     uri, artifacts = f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "artifacts").as_uri()
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -171,7 +172,7 @@ def test_a_database_that_is_locked_is_waited_for(tmp_path: Path, monkeypatch: py
 def test_two_trainers_that_record_one_request_at_once_keep_one_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = ready_database(tmp_path)
     first, second = (MlflowRegistry(uri, (tmp_path / "artifacts").as_uri()) for _ in range(2))
     monkeypatch.setattr(second, "_runs", lambda *_: [])  # it sees nothing of the first before it makes its version
     kept = first.record(PASSED)
@@ -193,7 +194,7 @@ def test_a_run_is_recorded_with_one_search_before_and_one_after_its_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each search is a request to the registry, while applications wait for the version."""
-    registry = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "artifacts").as_uri())
+    registry = MlflowRegistry(ready_database(tmp_path), (tmp_path / "artifacts").as_uri())
     registry.record(PASSED)
     asked: list[str] = []
     for name in ("search_runs", "search_model_versions", "create_registered_model", "get_run"):

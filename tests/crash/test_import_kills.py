@@ -34,6 +34,8 @@ STEPS = {
     "after-import-piece:1", "after-import-piece:5", "after-import-file:1", "after-import-file:4",
     "before-import:1", "after-import:1",
 }  # fmt: skip
+AGAIN = {"after-import-piece:5", "after-import-file:4", "after-import:1"}
+"""Those at a later place, and one that another test has too."""
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -101,7 +103,9 @@ def test_every_step_of_an_import_has_its_kill() -> None:
     assert named_steps_of_imports() == {step.partition(":")[0] for step in STEPS} | {"after-undo-note"}
 
 
-@pytest.mark.parametrize("step", sorted(STEPS))
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=[pytest.mark.long] if step in AGAIN else []) for step in sorted(STEPS)]
+)
 def test_an_import_that_was_killed_goes_on_and_counts_once(folder: Path, step: str) -> None:
     assert run(Job(folder, step)) == -signal.SIGKILL
     log = EventLog(folder / "log")

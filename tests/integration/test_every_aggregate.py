@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 KEYS = [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.integration)])
+@pytest.fixture(
+    params=[pytest.param("memory", marks=pytest.mark.long), pytest.param("redis", marks=pytest.mark.integration)]
+)
 def store(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
     if request.param == "memory":
         yield MemoryOnlineStore()
@@ -70,7 +72,7 @@ def fold(store: OnlineStore, partition: int, rows: list[dict[str, Any]]) -> None
 
 def test_a_look_up_of_every_aggregate_answers_as_a_naive_loop(store: OnlineStore) -> None:
     publish_definitions(store, [view], [])
-    rows = made_up(600)
+    rows = made_up(400)
     for begin in range(0, len(rows), 50):
         for partition in range(2):
             batch = [row for row in rows[begin : begin + 50] if row["partition"] == partition]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 from sklearn.linear_model import LogisticRegression
 
 from headrace.base.times import utc_datetime
@@ -35,7 +40,6 @@ from tests.support.control_topics import PREDICTIONS, VECTORS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from headrace.models.model_event_log import ModelEventLog
     from headrace.models.model_state import ModelState
@@ -116,15 +120,48 @@ def made() -> tuple[list[Order], list[Return]]:
 
 def write(log: EventLog, stream: Stream, rows: Sequence[Event], source: SourcePartition = SOURCE) -> None:
     """Append events to the log, each available at its own time."""
+    append(log, stream, judged(stream, rows, source), source)
+
+
+def append(log: EventLog, stream: Stream, frame: pl.DataFrame, source: SourcePartition = SOURCE) -> None:
+    """Append rows behind those of the log."""
     writer = LogWriter(log, stream)
     position = writer.position(source)
     first = position or 0
+    behind = frame.with_columns(pl.col("__offset") + first)
+    writer.append(behind, {source: position}, {source: first + frame.height})
+
+
+def judged(stream: Stream, rows: Sequence[Event], source: SourcePartition = SOURCE) -> pl.DataFrame:
+    """Return events as rows of the log, from offset 0 on."""
     times = [int(getattr(row, stream.event_time).timestamp() * 1e6) for row in rows]
-    records = PartitionRecords(
-        np.arange(first, first + len(rows)), np.array(times), [None] * len(rows), [encode(r) for r in rows]
-    )
-    frame = RecordJudge(stream).rows(source.topic_id, source.partition, records, NO_CLOCK)
-    writer.append(frame, {source: position}, {source: first + len(rows)})
+    records = PartitionRecords(np.arange(len(rows)), np.array(times), [None] * len(rows), [encode(r) for r in rows])
+    return RecordJudge(stream).rows(source.topic_id, source.partition, records, NO_CLOCK)
+
+
+@cache
+def opened(closed_on: int | None) -> tuple[list[Order], list[Return], Path]:
+    """The orders and returns of the days that are not closed, and a log with them, made once: each shop copies it."""
+    bought, back = made()
+    numbers = [number for number, order in enumerate(bought) if _weekday(order) != closed_on]
+    orders_, returns_ = [bought[number] for number in numbers], [back[number] for number in numbers]
+    folder = Path(mkdtemp(prefix="headrace-shop-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    log = EventLog(folder / "log")
+    write(log, orders, orders_)
+    write(log, returns, returns_)
+    for stream in (VECTORS, PREDICTIONS):
+        log.create(stream)
+    return orders_, returns_, folder / "log"
+
+
+@cache
+def served(closed_on: int | None, version: int, until: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What is logged of the orders that a version answers: the vectors and the predictions."""
+    bought, _, _ = opened(closed_on)
+    chosen = [o for o in bought if day(LIVE_FROM) <= int(o.ordered_at.timestamp() * 1e6) < day(until)]
+    vectors = judged(VECTORS, [vector(order, 3.0) for order in chosen])
+    return vectors, judged(PREDICTIONS, predictions(chosen, version, seed=version))
 
 
 def vector(order: Order, served: float) -> ServedVector:
@@ -186,21 +223,17 @@ class Shop:
     closed_on: int | None = None
 
     def __post_init__(self) -> None:
+        bought, back, log = opened(self.closed_on)
+        self.orders, self.returns = [*bought], [*back]
+        shutil.copytree(log, self.folder / "log")
         self.log = EventLog(self.folder / "log")
         self.registry = MemoryRegistry(self.folder / "registry")
-        bought, back = made()
-        opened = [number for number, order in enumerate(bought) if _weekday(order) != self.closed_on]
-        self.orders, self.returns = [bought[number] for number in opened], [back[number] for number in opened]
-        write(self.log, orders, self.orders)
-        write(self.log, returns, self.returns)
-        for stream in (VECTORS, PREDICTIONS):
-            self.log.create(stream)
 
     def serve(self, version: int, *, until: int = DAYS) -> None:
         """Predict everything from the day on which a version went live."""
-        chosen = [o for o in self.orders if day(LIVE_FROM) <= int(o.ordered_at.timestamp() * 1e6) < day(until)]
-        write(self.log, VECTORS, [vector(order, 3.0) for order in chosen])
-        write(self.log, PREDICTIONS, predictions(chosen, version, seed=version))
+        vectors, answers = served(self.closed_on, version, until)
+        append(self.log, VECTORS, vectors)
+        append(self.log, PREDICTIONS, answers)
 
     def runner(self, of: Model = model, **changes: Any) -> TrainingRunner:
         """A runner of this model."""

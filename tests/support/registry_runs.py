@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 
 from sklearn.linear_model import LogisticRegression
 
 from headrace.models import artifact
+from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.models.registry import RunRecord
 from tests.support.model_events import MANIFEST
 
@@ -25,3 +31,17 @@ PASSED = RunRecord(
     tags={"code": "git:0123abc"},
 )
 REFUSED = replace(PASSED, request_id="delay-2", gate={"verdict": "refused"}, model=None)
+
+
+def ready_database(folder: Path) -> str:
+    """The address of a database of MLflow in a folder, with its tables: making them takes a second each time."""
+    shutil.copy(_made_once(), folder / "mlflow.db")
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+@cache
+def _made_once() -> Path:
+    folder = Path(mkdtemp(prefix="headrace-mlflow-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    MlflowRegistry(f"sqlite:///{folder}/mlflow.db", folder.as_uri())
+    return folder / "mlflow.db"

@@ -30,6 +30,7 @@ from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.serving.server_addresses import ServerAddresses
 from headrace.streams.worker import WorkerConfig
 from tests.support.orders_model import LIVE_FROM, Shop, day, model, request
+from tests.support.registry_runs import ready_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -261,7 +262,7 @@ def test_runs_leave_no_secret_in_logs_reasons_manifests_and_the_registry(
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     shop = Shop(tmp_path)
-    registry: Any = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "artifacts").as_uri())
+    registry: Any = MlflowRegistry(ready_database(tmp_path), (tmp_path / "artifacts").as_uri())
     shop.registry = registry
     outcomes = []
 

@@ -41,11 +41,15 @@ def test_the_tests_of_a_template_pass(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", templates())
-def test_a_template_names_its_next_commands_and_its_definitions_load(name: str, tmp_path: Path) -> None:
+def test_a_template_names_its_next_commands(name: str, tmp_path: Path) -> None:
     write_template(tmp_path, name)
     readme = (tmp_path / "README.md").read_text()
     for wanted in ("$ pytest ", "$ headrace up ", "$ headrace worker ", "$ headrace plan "):
         assert wanted in readme
+
+
+def test_a_list_has_the_features_of_a_template(tmp_path: Path) -> None:
+    write_template(tmp_path, "minimal")
     listed = command(tmp_path, "headrace", "features", "list")
     assert listed.returncode == 0, listed.stderr
     assert "__" in listed.stdout
