@@ -84,11 +84,16 @@ def test_a_dot_is_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_preview_of_a_service_names_the_values_of_its_request(tmp_path: Path) -> None:
     write_template(tmp_path, "payments")
-    paid = {"payment_id": 1, "card": "c7", "merchant": "m1", "amount": 20.0, "paid_at": "2026-01-01T10:00:00Z"}
+    paid = {
+        "payment_id": 1, "card": "c7", "device": "d1", "merchant": "m1", "category": "grocery", "country": "FR",
+        "home": "FR", "amount": 20.0, "paid_at": "2026-01-01T10:00:00Z",
+    }  # fmt: skip
     (tmp_path / "payments.jsonl").write_text(json.dumps(paid))
     preview = ("headrace", "features", "preview", "card_risk", "--from", "shop.payments=payments.jsonl", "--json")
     said = command(tmp_path, *preview)
     assert said.returncode != 0
-    assert "write --entity card=…,merchant=…,amount=…" in " ".join(said.stderr.replace("│", " ").split())
-    shown = command(tmp_path, *preview, "--entity", "card=c7,merchant=m1,amount=30")
-    assert [row["times_the_usual"] for row in json.loads(shown.stdout)] == [1.5]
+    assert "write --entity card=…,device=…,merchant=…,amount=…,country=…" in " ".join(
+        said.stderr.replace("│", " ").split()
+    )
+    shown = command(tmp_path, *preview, "--entity", "card=c7,device=d1,merchant=m1,amount=30,country=FR")
+    assert [(row["known_device"], row["z"]) for row in json.loads(shown.stdout)] == [(True, None)]

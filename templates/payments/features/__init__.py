@@ -1,4 +1,4 @@
-"""The features of cards and merchants."""
+"""The features of cards, devices and merchants."""
 
 from features.views import card_risk
 

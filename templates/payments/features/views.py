@@ -1,10 +1,32 @@
 """The feature views, and the service with the features that the model gets."""
 
-from headrace import Count, Entity, FeatureService, FeatureView, Max, Mean, Role, Std, Sum, col
-from streams import payments, refunds
+from headrace import (
+    ApproxDistinct,
+    Count,
+    CountBy,
+    Entity,
+    FeatureService,
+    FeatureView,
+    Gap,
+    Last,
+    LastN,
+    Max,
+    Mean,
+    Ratio,
+    Role,
+    Since,
+    Std,
+    Sum,
+    TopShare,
+    col,
+    now,
+)
+from streams import merchants, payments, refunds
 
 card = Entity("card", str)
+device = Entity("device", str)
 merchant = Entity("merchant", str)
+abroad = col("country") != col("home")
 
 spending = FeatureView(
     "spending",
@@ -18,18 +40,54 @@ bursts = FeatureView(
     entity=card,
     source=payments,
     windows=["10m", "1h"],
-    features={"payments": Count(), "largest": Max("amount")},
+    features={"payments": Count(), "spent": Sum("amount"), "largest": Max("amount")},
+)
+habits = FeatureView(
+    "habits",
+    entity=card,
+    source=payments,
+    windows=["30d"],
+    features={
+        "country": Last("country"),
+        "since": Since(),
+        "gap": Gap("mean"),
+        "abroad": Ratio(Count(where=abroad), Count()),
+        "merchants": ApproxDistinct("merchant"),
+        "devices": LastN("device", 3, as_list=True),
+        "categories": LastN("category", 5, as_list=True),
+        "favourite": TopShare("category"),
+        "of": CountBy("category", of=["grocery", "travel", "gambling"]),
+    },
+)
+handset = FeatureView(
+    "handset",
+    entity=device,
+    source=payments,
+    windows=["1h", "1d"],
+    features={"payments": Count(), "spent": Sum("amount"), "cards": ApproxDistinct("card")},
 )
 shop = FeatureView(
     "shop",
     entity=merchant,
     source=payments,
-    windows=["1d", "7d"],
-    features={"payments": Count(), "mean": Mean("amount"), "large_share": Mean(col("amount") > 100)},
+    windows=["1h", "1d", "7d"],
+    features={"payments": Count(), "spent": Sum("amount"), "mean": Mean("amount"), "abroad": Mean(abroad)},
+)
+profile = FeatureView(
+    "profile",
+    entity=merchant,
+    source=merchants,
+    features={"category": "category", "country": "country", "opened": "opened_at"},
 )
 card_risk = FeatureService(
     "card_risk",
-    [spending, bursts, shop],
-    on_demand={"times_the_usual": col("amount") / col("spending__mean_7d")},
-    request={"amount": float},
+    [spending, bursts, habits, handset, shop, profile],
+    on_demand={
+        "z": (col("amount") - col("spending__mean_7d")) / col("spending__std_7d"),
+        "minutes_since": col("habits__since_30d") / 60,
+        "known_device": col("device").is_in(col("habits__devices_30d")),
+        "same_country": col("country") == col("habits__country_30d"),
+        "shop_days": now().seconds_since(col("profile__opened")) / 86_400,
+    },
+    request={"amount": float, "device": str, "country": str},
 )

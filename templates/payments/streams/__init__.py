@@ -1,5 +1,5 @@
-"""What arrives: requests, payments, their refunds, and how they ended."""
+"""What arrives: requests, payments, their refunds, how they ended, and the table of merchants."""
 
-from streams.payments import authorisations, payments, refunds, settlements
+from streams.payments import authorisations, merchants, payments, refunds, settlements
 
-__all__ = ["authorisations", "payments", "refunds", "settlements"]
+__all__ = ["authorisations", "merchants", "payments", "refunds", "settlements"]

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from headrace import Event, Stream
+from headrace import Event, Stream, Table
 
 
 class Authorisation(Event):
@@ -10,7 +10,9 @@ class Authorisation(Event):
 
     payment_id: int
     card: str
+    device: str
     merchant: str
+    country: str  # where the card pays
     amount: float
     asked_at: datetime
 
@@ -18,7 +20,11 @@ class Authorisation(Event):
 class Payment(Event):
     payment_id: int
     card: str
+    device: str
     merchant: str
+    category: str
+    country: str
+    home: str  # the country of the card
     amount: float
     paid_at: datetime
 
@@ -38,7 +44,18 @@ class Settlement(Event):
     fraud: bool
 
 
+class Merchant(Event):
+    """A row of the table of merchants; a new one replaces the row before it."""
+
+    merchant: str
+    category: str
+    country: str
+    opened_at: datetime
+    changed_at: datetime
+
+
 authorisations = Stream("shop.authorisations", Authorisation, event_time="asked_at", key="card")
 payments = Stream("shop.payments", Payment, event_time="paid_at", key="card", unique="payment_id", within="1d")
 refunds = Stream("shop.refunds", Refund, event_time="refunded_at", key="card")
 settlements = Stream("shop.settlements", Settlement, event_time="settled_at", key="payment_id")
+merchants = Table("shop.merchants", Merchant, key="merchant", event_time="changed_at")

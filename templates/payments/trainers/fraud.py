@@ -1,10 +1,11 @@
 """The model ``fraud``: will a payment end in a chargeback? The answer comes within four days."""
 
 import pandas as pd
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 from features import card_risk
 from headrace import Gate, Label, Model, Run, any_of, col, drift, volume
@@ -12,8 +13,15 @@ from streams import authorisations, settlements
 
 
 def train(X: pd.DataFrame, y: pd.Series, run: Run) -> Pipeline:
-    classifier = LogisticRegression(random_state=run.seed)
-    return make_pipeline(SimpleImputer(strategy="constant", fill_value=0.0), StandardScaler(), classifier).fit(X, y)
+    """Fit a pipeline that takes countries, categories and lists as they are, also those that it has never seen."""
+    encoded = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["profile__category"]),
+        (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["country", "habits__country_30d"]),
+        (CountVectorizer(analyzer=list), "habits__categories_30d"),
+        ("passthrough", X.select_dtypes("number").columns.tolist()),
+        sparse_threshold=0,
+    )
+    return make_pipeline(encoded, HistGradientBoostingClassifier(random_state=run.seed)).fit(X, y)
 
 
 fraud = Model(
@@ -22,7 +30,7 @@ fraud = Model(
     request_key="payment_id",
     requested_at="asked_at",
     features=card_risk,
-    request_features=["amount"],
+    request_features=["amount", "country"],
     label=Label(settlements, value=col("fraud"), on="payment_id", within="4d"),
     train=train,
     first_after=3_000,
