@@ -108,6 +108,16 @@ def test_a_publication_of_another_task_is_of_format_5(task: PredictionTask, told
     assert decode(replace(GOLDEN, value=golden)) == event
 
 
+def test_a_publication_with_categories_or_lists_is_of_format_6() -> None:
+    service = msgspec.structs.replace(SERVICE, categories=["shop"])
+    event = published("a", 1, expects=None, request_id="delay-1", service=service, format=format_of(service))
+    golden = GOLDEN.value.replace(b'"format":1', b'"format":6')
+    golden = golden.replace(b'"at":"requested_at"}', b'"at":"requested_at","categories":["shop"]}')
+    assert encode(event).value == golden
+    assert decode(replace(GOLDEN, value=golden)) == event
+    assert format_of(SERVICE, has_lists=True) == 6
+
+
 @pytest.mark.parametrize(
     ("event", "golden"),
     [
@@ -143,7 +153,7 @@ def test_a_field_that_a_later_release_added_is_ignored() -> None:
         ({"ce_type": b"\xff"}, None, "utf-8"),
         ({}, b"", "JSON|truncated"),
         ({}, b'{"version": "one"}', "int"),
-        ({}, GOLDEN.value.replace(b'"format":1', b'"format":6'), "upgrade headrace"),
+        ({}, GOLDEN.value.replace(b'"format":1', b'"format":7'), "upgrade headrace"),
     ],
 )
 def test_a_message_of_another_kind_is_refused_with_its_reason(

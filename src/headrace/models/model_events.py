@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message as KafkaMessage
 
-FORMAT = 5
+FORMAT = 6
 """The latest format. A publication has the smallest format that says all: see :func:`format_of`."""
 ACKNOWLEDGEMENT_FORMAT = 1
 _PREFIX = "headrace.model."
@@ -69,7 +69,7 @@ class ServiceRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``columns`` are the feature columns in the order of the training set; ``request_features`` follow them.
     ``on_demand`` is that of the service's spec: the expressions of the last columns. ``own_event`` is there if the
-    requests and a view come from one topic.
+    requests and a view come from one topic. ``categories`` are the inputs that the estimator gets as categories.
     """
 
     name: str
@@ -81,15 +81,20 @@ class ServiceRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: str
     on_demand: dict[str, Any] = {}
     own_event: OwnEventRef | None = None
+    categories: list[str] = []
 
 
-def format_of(service: ServiceRef, *, needs_approval: bool = False, task: PredictionTask = BINARY) -> int:
+def format_of(
+    service: ServiceRef, *, needs_approval: bool = False, task: PredictionTask = BINARY, has_lists: bool = False
+) -> int:
     """Return the format of a publication: the smallest that says all.
 
-    It is 5 for another task than ``binary``, 4 if the version waits for an approval, 3 with a rule for the own event, 2
-    with on-demand features, else 1. An application that reads smaller formats only would serve such a version wrongly,
-    so it must not load it.
+    It is 6 with categories and with features that are lists or vectors, 5 for another task than ``binary``, 4 if the
+    version waits for an approval, 3 with a rule for the own event, 2 with on-demand features, else 1. An application
+    that reads smaller formats only would serve such a version wrongly, so it must not load it.
     """
+    if service.categories or has_lists:
+        return 6
     if task.name != "binary":
         return 5
     if needs_approval:

@@ -8,7 +8,8 @@ that read files or run other code.
 A type is here if it holds numbers, arrays and texts, and if making one of it runs only the code of scikit-learn. What
 can hold a function, such as ``PyFuncDistance``, is not here. A function or a class that an estimator refers to is named
 in the artifact by itself, so it needs the deployment's trust wherever it is. The functions here are the scores by which
-features are selected.
+features are selected, and the check of an array. A partial is here because its function has to be trusted like any
+other; ``HistGradientBoosting`` keeps one if some of its columns are categories.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _SCORES = ("chi2", "f_classif", "f_regression", "r_regression")
 
 SAFE_TYPES: frozenset[str] = frozenset(
     [
+        "functools.partial",
         "numpy.dtype",  # the type of an array's elements
         "scipy.sparse._csr.csr_matrix",
         "scipy.sparse._csc.csc_matrix",
@@ -45,6 +47,7 @@ SAFE_TYPES: frozenset[str] = frozenset(
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklearn.tree._tree.Tree",
         "sklearn.utils._bunch.Bunch",  # a dict
+        "sklearn.utils.validation.check_array",
         *(f"sklearn.metrics._dist_metrics.{name}Distance{bits}" for name in _DISTANCES for bits in (32, 64)),
         *(f"sklearn.gaussian_process.kernels.{name}" for name in _KERNELS),
         *(f"sklearn.feature_selection._univariate_selection.{name}" for name in _SCORES),

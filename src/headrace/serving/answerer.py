@@ -23,6 +23,7 @@ from headrace.errors import (
     TerminalError,
 )
 from headrace.features.kernel.on_demand import expanded, on_demand
+from headrace.models.category_columns import with_categories
 from headrace.models.predictions import (
     Prediction,
     ServedVector,
@@ -354,7 +355,8 @@ def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], foun
 
     own = {name: [request[name] for request in requests] for name in service.request_features}
     frame = found.to_model_input(list(service.columns))
-    return pd.concat([frame, pd.DataFrame(own, index=frame.index)], axis=1) if own else frame
+    whole = pd.concat([frame, pd.DataFrame(own, index=frame.index)], axis=1) if own else frame
+    return with_categories(whole, service.categories)
 
 
 def _vector(model: LoadedModel, part: _LookedUp, answer: Predicted, *, row: int, values: Sequence[Any]) -> ServedVector:

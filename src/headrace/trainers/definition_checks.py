@@ -12,7 +12,7 @@ from headrace.features.definitions.feature_spec import SUMS_OF_RECORDS, OwnEvent
 from headrace.features.definitions.vectors import is_of_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from headrace.bus.event import Field
     from headrace.bus.stream import Stream
@@ -85,6 +85,24 @@ def _check_windows(model: str, views: Sequence[FeatureView]) -> None:
             "a request would see an older row, or another session; use own_event='included', or other windows"
         )
         raise DefinitionError(message)
+
+
+def check_categories(model: str, names: Sequence[str], kinds: Mapping[str, str]) -> None:
+    """Raise DefinitionError unless each of the categories is an input of the model that is a text or a whole number.
+
+    ``kinds`` has the kind of each input.
+    """
+    choices = [name for name, kind in kinds.items() if kind in {"str", "int"}]
+    wrong = [name for name in names if name not in choices]
+    if wrong:
+        known = {name: kinds[name] for name in wrong if name in kinds}
+        message = (
+            f"model {model!r}: categories name {wrong}, which {f'have the kinds {known}' if known else 'are no inputs'}"
+            f"; the texts and whole numbers among its features and request_features are {choices}"
+        )
+        raise DefinitionError(message)
+    if len(set(names)) != len(names):
+        raise DefinitionError(f"model {model!r}: categories={list(names)} names an input twice")
 
 
 def one_of(where: str, field_: str, value: object, choices: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from headrace.features.definitions.expression_kinds import kind
 from headrace.features.definitions.service import FeatureService
 from headrace.trainers.definition_checks import (
     brings,
+    check_categories,
     check_is_no_table,
     check_own_event,
     described,
@@ -175,6 +176,10 @@ class Model:
     ``"leave_out"``: they count neither for drift and performance nor for the gate, and are not learnt from if the model
     learns from logged vectors. ``"keep"``: they count like all others. ``missing`` is no fault: the entity is new.
 
+    ``categories`` names the inputs that the estimator gets as a ``category`` of pandas, such as
+    ``HistGradientBoostingClassifier(categorical_features="from_dtype")`` wants them: features and request features that
+    are texts or whole numbers.
+
     >>> from datetime import datetime
     >>> from headrace import Count, Entity, Event, FeatureService, FeatureView, Gate, Label, Model, Stream, col, volume
     >>> class Order(Event):
@@ -227,6 +232,7 @@ class Model:
     learn_from: LearnFrom = "events"
     own_event: OwnEventRule | None = None
     on_stale: StaleRule = "leave_out"
+    categories: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         name: object = self.name
@@ -238,6 +244,7 @@ class Model:
         self._check_features()
         check_own_event(self.name, self.requests.topic, self.own_event, self.own_views)
         self._check_on_demand()
+        check_categories(self.name, self.categories, self.input_kinds)
         self._check_label()
         self._check_metrics()
         with naming(f"model {self.name!r}: cooldown"):
@@ -256,6 +263,7 @@ class Model:
         expect(where, "label", self.label, Label, write="a Label, such as Label(returns, value=…, on=…, within='14d')")
         expect(where, "gate", self.gate, Gate, write="a Gate, such as Gate('auc')")
         expect_items(where, "request_features", self.request_features, str, write="a list of fields, such as ['hour']")
+        expect_items(where, "categories", self.categories, str, write="a list of inputs, such as ['country']")
         expect(where, "first_after", self.first_after, int, write="a whole number, such as 20_000")
         expect(where, "daily_budget", self.daily_budget, (int, NoneType), write="a whole number, such as 2, or None")
         expect_rules(where, "triggers", [self.triggers])
@@ -291,6 +299,11 @@ class Model:
                         f"it has {[f.name for f in self.requests.fields]}"
                     )
                     raise DefinitionError(message)
+
+    @cached_property
+    def input_kinds(self) -> dict[str, str]:
+        """The kind of each input of the estimator, in order: of the features, then of the request features."""
+        return self.features.column_kinds | {name: self.requests.field(name).kind for name in self.request_features}
 
     @cached_property
     def own_views(self) -> list[FeatureView]:
@@ -369,6 +382,7 @@ class Model:
             on_demand=self.features.spec.on_demand,
             own_event=self.own_event or UNSET,
             on_stale=UNSET if self.on_stale == "leave_out" else self.on_stale,
+            categories=tuple(self.categories) or UNSET,
         )
 
     @property

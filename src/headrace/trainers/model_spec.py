@@ -98,6 +98,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     on_demand: OnDemandSpec | UnsetType = UNSET
     own_event: OwnEventRule | UnsetType = UNSET
     on_stale: Literal["keep"] | UnsetType = UNSET
+    categories: tuple[str, ...] | UnsetType = UNSET
 
     @cached_property
     def version(self) -> str:

@@ -12,6 +12,7 @@ import polars as pl
 from headrace.features.kernel.on_demand_polars import with_on_demand
 from headrace.features.offline.feature_history import FeatureHistory, OwnRecords
 from headrace.features.offline.vector_values import TEXTS, model_matrix, vector_columns
+from headrace.models.category_columns import with_categories, with_own_categories
 from headrace.models.prediction_task import BINARY
 from headrace.trainers.data.label_values import label_values, truths
 from headrace.trainers.data.model_log import ModelLog
@@ -55,7 +56,7 @@ class Examples:
     def take(self, rows: np.ndarray) -> Examples:
         """Return the rows that the mask selects."""
         return Examples(
-            self.frame[rows].reset_index(drop=True),
+            with_own_categories(self.frame[rows].reset_index(drop=True)),
             self.label[rows],
             self.key[rows],
             self.day[rows],
@@ -127,11 +128,10 @@ class ExampleBuilder:
         if learn_from == "logged":
             is_own = pl.col("__service").eq_missing(self._model.features.version)
             spine = spine.filter(is_own & ~pl.col("__doubtful"))
+        found = self._logged(spine) if learn_from == "logged" else self.features(spine, snapshot)
+        matrix = model_matrix(found, spine.select(list(self._model.request_features)))
         return Examples(
-            model_matrix(
-                self._logged(spine) if learn_from == "logged" else self.features(spine, snapshot),
-                spine.select(list(self._model.request_features)),
-            ),
+            with_categories(matrix, self._model.categories),
             truths(spine.get_column("__label"), self._model.label.predicts),
             spine.get_column("__key").to_numpy(),
             spine.get_column("__day").to_numpy(),

@@ -13,10 +13,11 @@ from headrace.errors import TerminalError
 from headrace.features.offline.content_hash import ContentHash
 from headrace.features.offline.spine import BATCH_ROWS
 from headrace.models import training_manifest
+from headrace.models.category_columns import with_categories
 from headrace.models.training_manifest import IN_PARQUET, TrainingManifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     import pandas as pd
@@ -124,9 +125,17 @@ class TrainingSet:
         """Return the rows as an Arrow table."""
         return self.to_polars().to_arrow(compat_level=pl.CompatLevel.oldest())
 
-    def to_pandas(self) -> pd.DataFrame:
-        """Return the rows as a pandas table. A missing number is NaN; the index counts the rows."""
-        return self.to_polars().to_pandas()
+    def to_pandas(self, *, categories: Sequence[str] = ()) -> pd.DataFrame:
+        """Return the rows as a pandas table. A missing number is NaN; the index counts the rows.
+
+        ``categories`` are columns in the dtype ``category``, as a model with the same ``categories`` gets them. Raises
+        TerminalError for a column that is not there.
+        """
+        frame = self.to_polars().to_pandas()
+        unknown = [name for name in categories if name not in frame]
+        if unknown:
+            raise TerminalError(f"categories name {unknown}; the columns of this training set are {list(frame)}")
+        return with_categories(frame, categories)
 
     def to_parquet(self, path: str | Path) -> TrainingManifest:
         """Write a Parquet file with the manifest in its metadata, and return the manifest.

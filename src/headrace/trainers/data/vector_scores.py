@@ -10,6 +10,7 @@ import polars as pl
 
 from headrace.event_log.columns import ACCEPTED
 from headrace.features.offline.vector_values import model_matrix, no_numbers, vector_columns
+from headrace.models.category_columns import with_categories
 from headrace.models.row_scores import row_scores
 from headrace.trainers.data.model_log import is_doubtful
 
@@ -87,7 +88,8 @@ class VectorScores:
         import pandas as pd  # noqa: PLC0415
 
         own = {name: [request[name] for request in requests] for name in self._model.request_features}
-        return pd.concat([frame, pd.DataFrame(own, index=frame.index)], axis=1) if own else frame
+        whole = pd.concat([frame, pd.DataFrame(own, index=frame.index)], axis=1) if own else frame
+        return with_categories(whole, self._model.categories)
 
 
 def _fields(request: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class KeptFits:
         if published.predicts != self._model.label.predicts:
             return "it predicts something else"
         then, now = published.service, service_ref(self._model)
-        same = ("views", "columns", "request_features", "on_demand", "own_event")
+        same = ("views", "columns", "request_features", "on_demand", "own_event", "categories")
         return "" if all(getattr(then, name) == getattr(now, name) for name in same) else "it has other features"
 
 

@@ -117,7 +117,7 @@ def publication(
         raise TerminalError(message)
     service, waits, task = service_ref(model), model.gate.approve == "manual", model.label.predicts
     published = Published(
-        format=format_of(service, needs_approval=waits, task=task),
+        format=format_of(service, needs_approval=waits, task=task, has_lists=_has_lists(model)),
         version=registration.version,
         artifact=_stored(registration.artifact_uri, stored),
         service=service,
@@ -158,7 +158,12 @@ def service_ref(model: Model) -> ServiceRef:
         at=model.requested_at,
         on_demand=to_document(model.features.spec).get("on_demand", {}),
         own_event=None if model.own_event is None else own_event_ref(model, model.own_event),
+        categories=list(model.categories),
     )
+
+
+def _has_lists(model: Model) -> bool:
+    return any(kind.startswith(("list(", "vector(")) for kind in model.input_kinds.values())
 
 
 def own_event_ref(model: Model, rule: OwnEventRule) -> OwnEventRef:
