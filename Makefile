@@ -4,6 +4,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
+HELM_VERSION := v4.3.1
 STAMP := $(VENV)/.installed
 PYTHONS := 3.11 3.12 3.13
 TEST_ARGS ?=
@@ -109,6 +110,10 @@ format: $(STAMP)  ## format the code and fix what can be fixed
 .PHONY: build
 build: $(STAMP)  ## wheel and sdist into dist/
 	@rm -rf dist && $(BIN)/uv build --no-build-isolation --python $(BIN)/python --out-dir dist -q && ls -l dist
+
+.PHONY: helm
+helm: $(STAMP)  ## build helm with Go into the virtual environment, for tests/packaging/test_chart.py (some minutes)
+	@test -x $(BIN)/helm || GOBIN=$(abspath $(BIN)) go install -ldflags "-s -w" helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 
 .PHONY: test-all
 test-all: $(STAMP)  ## the tests on Python 3.11, 3.12 and 3.13, each in a virtual environment of its own
