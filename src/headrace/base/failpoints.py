@@ -27,7 +27,7 @@ The name in an ingest::
 
 The names in a processor, in the order in which a batch passes them::
 
-    before-process-write    the function has given its events; the transaction has not begun
+    before-process-write    the events, or their features, are made; the transaction has not begun
     before-process-offsets  Kafka's client has the events; the offsets are not in the transaction
     before-process-commit   the offsets are in the transaction; it is open
     after-process-commit    the transaction is committed; the process does not know it yet

@@ -35,22 +35,24 @@ if TYPE_CHECKING:
     from headrace.bus.stream import Stream
     from headrace.event_log.readable_log import LogSnapshot, ReadableLog
     from headrace.streams.processors.enriched_stream import EnrichedStream
-    from headrace.streams.processors.log_reach import Ends, LogReach
+    from headrace.streams.processors.log_reach import LogReach
 
 _TIMES = ["__offset", "__available_at"]
 _PAUSE_S, _WAIT_S = 0.05, 5.0
-"""How often the log is looked at, and for how long a batch waits before the wait is told as an error."""
 
 
 class EventFeatures:
     """Makes the events of an enriched stream from the records of its origin. For one thread at a time.
 
-    ``topic_id`` is that of the origin's topic, of which the records are.
+    ``topic_id`` is that of the origin's topic, of which the records are. After ``wait_s`` seconds a batch that waits
+    raises an error, which says for what.
     """
 
-    def __init__(self, stream: EnrichedStream, log: ReadableLog, reach: LogReach, topic_id: bytes) -> None:
+    def __init__(
+        self, stream: EnrichedStream, log: ReadableLog, reach: LogReach, topic_id: bytes, *, wait_s: float = _WAIT_S
+    ) -> None:
         self._stream, self._log, self._reach, self._topic_id = stream, log, reach, topic_id
-        self._enrichment = stream.enrichment
+        self._enrichment, self._wait_s = stream.enrichment, wait_s
         self._specs = [view.spec for view in self._enrichment.service.views]
         self._history: GrowingHistory | None = None
         self._keys = {
@@ -113,20 +115,19 @@ class EventFeatures:
 
     def _waited(self, places: Sequence[tuple[int, int]], event_us: np.ndarray) -> np.ndarray:
         """Return ``available_at`` of the events, once the log has all that counts for them."""
-        until_s = time.monotonic() + _WAIT_S
+        until_s = time.monotonic() + self._wait_s
         while True:
-            ends = self._reach.asked({topic for spec in self._specs for topic in spec.topics})
             snapshot = self._log.snapshot()
             known = self._available(snapshot, places)
             if isinstance(known, str):
                 awaited = [known]
             else:
-                awaited = self._awaited(snapshot, ends, np.minimum(event_us, known))
+                awaited = self._awaited(snapshot, np.minimum(event_us, known))
                 if not awaited:
                     return known
             if stop_signals.asked.is_set():
                 raise StoppingError(f"{self._stream.topic!r} was stopped while it waited for the event log")
-            if time.monotonic() > until_s:
+            if time.monotonic() >= until_s:
                 raise NotInLogYetError(self._told(awaited))
             stop_signals.asked.wait(_PAUSE_S)
 
@@ -152,7 +153,7 @@ class EventFeatures:
             return f"offset {absent[1]} of partition {absent[0]} of {topic!r}, which workers have not logged"
         return np.array([found[place] for place in places], np.int64)
 
-    def _awaited(self, log: LogSnapshot, ends: Ends, at_us: np.ndarray) -> list[str]:
+    def _awaited(self, log: LogSnapshot, at_us: np.ndarray) -> list[str]:
         """Read the log, and return what may still come that was available at the newest t minus a view's delay."""
         if self._history is None:
             self._history = GrowingHistory(self._specs, self._log)
@@ -161,7 +162,7 @@ class EventFeatures:
         for spec in self._specs:
             for topic in spec.topics:
                 until[topic] = max(until.get(topic, -(2**62)), int(at_us.max()) - spec.delay_us)
-        return self._reach.awaited(log, ends, self._history.clocks, until)
+        return self._reach.awaited(log, self._history.clocks, until)
 
 
 def _column(name: str, values: Sequence[Any], dtype: pl.DataType) -> pl.Series:

@@ -14,7 +14,7 @@ from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from headrace.base.times import Clock
     from headrace.bus.stream_spec import StreamSpec
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CLOCKS_US = 1_000_000
 """How far the clocks of brokers and of this machine may be apart, and how long a stamped record may stay unseen."""
+
+_AGE_S = 5.0
 
 
 @dataclass
@@ -55,11 +57,11 @@ class TopicEnds:
 
 @dataclass(frozen=True)
 class Ends:
-    """The ends of topics' partitions, and when they were asked for: on the wall clock and on the monotonic one."""
+    """The ends of a topic's partitions, and when they were asked for: on the wall clock and on the monotonic one."""
 
     asked_us: int
     asked_s: float
-    of: Mapping[str, Mapping[SourcePartition, int]]
+    of: Mapping[SourcePartition, int]
 
 
 @dataclass
@@ -76,51 +78,62 @@ class LogReach:
     silent_after_us: int | None = None
     clock: Clock = wall_clock
     monotonic: Callable[[], float] = time.monotonic
+    _ends: dict[str, Ends] = field(default_factory=dict)
     _known: dict[tuple[str, SourcePartition], tuple[int, float]] = field(default_factory=dict)
 
-    def asked(self, topics: Iterable[str]) -> Ends:
-        """Ask for the ends of topics. What is read from the log afterwards may reach them.
-
-        Raises BusUnavailableError.
-        """
-        asked_us, now_s = self.clock(), self.monotonic()
-        found = {topic: self.ends.of(topic) for topic in topics}
-        for topic, of_topic in found.items():
-            for source, end in of_topic.items():
-                if self._known.get((topic, source), (-1, 0.0))[0] != end:
-                    self._known[topic, source] = end, now_s
-        return Ends(asked_us, now_s, found)
-
     def awaited(
-        self,
-        log: ReadableLog,
-        ends: Ends,
-        clocks: Mapping[str, Mapping[SourcePartition, int]],
-        until: Mapping[str, int],
+        self, log: ReadableLog, clocks: Mapping[str, Mapping[SourcePartition, int]], until: Mapping[str, int]
     ) -> list[str]:
         """Return the partitions that are waited for, as phrases. ``until`` has the time in us for each topic.
 
-        ``clocks`` are those of the rows that were read from ``log``, after the ends were asked for.
+        ``clocks`` are those of the rows that were read from ``log``. Raises BusUnavailableError.
         """
-        found = []
-        for topic, until_us in until.items():
-            behind = {q: end for q, end in ends.of[topic].items() if clocks[topic].get(q, NO_CLOCK) <= until_us}
-            if not behind:
-                continue
-            table = log.newest(topic)
-            for source, end in behind.items():
-                place = f"partition {source.partition} of {topic!r}"
-                if (table.transaction_version(source.text) or 0) < end:
-                    found.append(f"{place}, of which workers have not logged all records")
-                elif not self._is_over(topic, source, until_us, ends):
-                    found.append(f"{place}, which brings nothing new")
+        return [phrase for topic, us in until.items() for phrase in self._of_topic(log, topic, clocks[topic], us)]
+
+    def _of_topic(
+        self, log: ReadableLog, topic: str, clocks: Mapping[SourcePartition, int], until_us: int
+    ) -> list[str]:
+        """Return what is waited for. If the ends that are known do not end the wait, they are asked for anew.
+
+        Ends of before ``until_us`` lack a partition that was made since.
+        """
+        known = self._ends.get(topic)
+        if known is not None and until_us < known.asked_us - CLOCKS_US and self.monotonic() < known.asked_s + _AGE_S:
+            awaited = self._behind(log, topic, clocks, until_us, known)
+            if not awaited:
+                return awaited
+        return self._behind(log, topic, clocks, until_us, self._asked(topic))
+
+    def _asked(self, topic: str) -> Ends:
+        asked_us, now_s = self.clock(), self.monotonic()
+        found = Ends(asked_us, now_s, self.ends.of(topic))
+        for source, end in found.of.items():
+            if self._known.get((topic, source), (-1, 0.0))[0] != end:
+                self._known[topic, source] = end, now_s
+        self._ends[topic] = found
         return found
 
-    def _is_over(self, topic: str, source: SourcePartition, until_us: int, ends: Ends) -> bool:
-        """Return whether no record of an earlier time comes to a partition of which the log has everything."""
-        if self.silent_after_us is not None:
-            since_s = self._known[topic, source][1]
-            if (ends.asked_s - since_s) * 1e6 >= self.silent_after_us:
-                return True
+    def _behind(
+        self, log: ReadableLog, topic: str, clocks: Mapping[SourcePartition, int], until_us: int, ends: Ends
+    ) -> list[str]:
+        found = []
+        is_over, table = self._is_over(topic, until_us, ends), None
+        for source, end in ends.of.items():
+            if clocks.get(source, NO_CLOCK) > until_us:
+                continue
+            table = table or log.newest(topic)
+            place = f"partition {source.partition} of {topic!r}"
+            if (table.transaction_version(source.text) or 0) < end:
+                found.append(f"{place}, of which workers have not logged all records")
+            elif not is_over and not self._is_silent(topic, source, ends):
+                found.append(f"{place}, which brings nothing new")
+        return found
+
+    def _is_over(self, topic: str, until_us: int, ends: Ends) -> bool:
+        """Return whether each record that comes after the ends were asked for is stamped later."""
         is_stamped = self.streams[topic].available_at == "record" and self.ends.stamped_by_brokers(topic)
         return is_stamped and until_us < ends.asked_us - CLOCKS_US
+
+    def _is_silent(self, topic: str, source: SourcePartition, ends: Ends) -> bool:
+        since_s = self._known[topic, source][1]
+        return self.silent_after_us is not None and (ends.asked_s - since_s) * 1e6 >= self.silent_after_us
