@@ -11,6 +11,7 @@ import typer
 from headrace.app.processes.connections import kafka_address
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
 from headrace.app.terminal.tables import harmless, print_json, print_rows
+from headrace.base.times import SECOND
 
 if TYPE_CHECKING:
     from headrace.app.project.settings import Settings
@@ -73,23 +74,30 @@ def print_status(found: Snapshot) -> None:
     """Print a snapshot: the four sentences, and a table of each part that is known."""
     now = found.now
     sentences = {"complete": now.complete, "fresh": now.fresh, "learning": now.learning, "applied": now.applied}
-    print_rows(("now", "mark", "what"), [_sentence(name, each) for name, each in sentences.items()])
-    for name, rows in _tables(found).items():
-        if rows:
+    print_rows(
+        ("now", "mark", "told", "what"), [_sentence(name, each, found.at_us) for name, each in sentences.items()]
+    )
+    for name, table in _tables(found).items():
+        if table:
             typer.echo(f"\n{name}")
-            print_rows(tuple(rows[0]), rows)
+            print_rows(tuple(table[0]), table)
 
 
-def _sentence(name: str, each: NowSentence) -> dict[str, Any]:
+def _sentence(name: str, each: NowSentence, at_us: int) -> dict[str, Any]:
     from headrace.base.times import said_minute
 
     since = "" if each.since_us is None else f", since {said_minute(each.since_us)}"
-    return {"now": name, "mark": _SIGNS[each.mark], "what": harmless(each.said + since)}
+    told = _age(each.told_us, at_us)
+    return {"now": name, "mark": _SIGNS[each.mark], "told": told, "what": harmless(each.said + since)}
+
+
+def _age(told_us: int | None, at_us: int) -> str | None:
+    return None if told_us is None else f"{max(0, at_us - told_us) / SECOND:.0f} s ago"
 
 
 def _tables(found: Snapshot) -> dict[str, list[dict[str, Any]]]:
     def age(at_us: int | None) -> str | None:
-        return None if at_us is None else f"{max(0, found.at_us - at_us) / 1_000_000:.0f} s ago"
+        return _age(at_us, found.at_us)
 
     return {
         "partitions": [

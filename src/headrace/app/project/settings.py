@@ -26,6 +26,7 @@ from pydantic import (
 from headrace.app.project.ingest_settings import IngestSettings, WebhookSettings, check_names
 from headrace.app.project.schema_registry_settings import SchemaRegistrySettings
 from headrace.app.project.setting_types import STRICT, DurationText, PublicPlace, UrlWithPassword, client_properties
+from headrace.app.project.ui_settings import UiSettings
 from headrace.base.place_names import check_folder_name
 from headrace.base.redaction import redacted
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, LONGEST_NAMESPACE, NAMESPACE, ControlTopics
@@ -275,6 +276,7 @@ class Settings(BaseModel):
     )
     trainer: TrainerSettings = Field(default_factory=TrainerSettings, description="The trainer.")
     http: HttpSettings = Field(default_factory=HttpSettings, description="The HTTP server.")
+    ui: UiSettings = Field(default_factory=UiSettings, description="The live page.")
     schema_registry: SchemaRegistrySettings = Field(
         default_factory=SchemaRegistrySettings, description="The schema registry."
     )

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from headrace.app.snapshot.snapshot import NowSentence, NowSentences
 from headrace.base.times import SECOND, said_minute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from headrace.app.snapshot.snapshot import (
         ApplicationNow,
@@ -45,12 +47,20 @@ class Told:
 
 def judged(told: Told) -> NowSentences:
     """Return the sentences: of each the first that applies, the worst one first."""
+    reports = [each.observed_us for each in told.partitions]
+    ticks = [each.observed_us for each in told.trainers]
+    beats = [each.observed_us for each in told.applications]
     return NowSentences(
-        complete=next(_complete(told)),
-        fresh=next(_fresh(told)),
-        learning=next(_learning(told)),
-        applied=next(_applied(told)),
+        complete=_timed(next(_complete(told)), reports),
+        fresh=_timed(next(_fresh(told)), reports),
+        learning=_timed(next(_learning(told)), ticks),
+        applied=_timed(next(_applied(told)), beats),
     )
+
+
+def _timed(sentence: NowSentence, times: Iterable[int | None]) -> NowSentence:
+    """Return a sentence with the oldest time of what it rests on."""
+    return msgspec.structs.replace(sentence, told_us=min((us for us in times if us is not None), default=None))
 
 
 def _complete(told: Told) -> Iterator[NowSentence]:

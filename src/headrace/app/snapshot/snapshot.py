@@ -12,11 +12,15 @@ NowMark = Literal["ok", "warning", "error", "unknown"]
 
 
 class NowSentence(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the four answers of the page *Now*, with its mark. ``since_us`` is the time since when it is unknown."""
+    """One of the four answers of the page *Now*, with its mark. ``since_us`` is the time since when it is unknown.
+
+    ``told_us`` is the time of the oldest message that it rests on; null if there is none.
+    """
 
     mark: NowMark
     said: str
     since_us: int | None = None
+    told_us: int | None = None
 
 
 class NowSentences(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,10 +209,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     topics: list[HeardTopic]
 
 
-def encode(snapshot: Snapshot) -> bytes:
+def encode(snapshot: Snapshot | NowSentence) -> bytes:
     """Return the JSON bytes.
 
     >>> encode(NowSentence(mark="unknown", said="no report"))
-    b'{"mark":"unknown","said":"no report","since_us":null}'
+    b'{"mark":"unknown","said":"no report","since_us":null,"told_us":null}'
     """
     return msgspec.json.encode(snapshot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from headrace.app.snapshot.judgement import Told, judged
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class SnapshotFold:
-    """The state that snapshots are made of. One thread takes records; :meth:`snapshot` changes nothing.
+    """The state that snapshots are made of. Safe from any thread; :meth:`snapshot` changes nothing.
 
     ``wanted`` are the models of the project: they are shown before anything was heard of them.
     """
@@ -34,6 +35,7 @@ class SnapshotFold:
     ) -> None:
         self._topics, self._signing, self._wanted, self._begun_us = topics, signing, tuple(wanted), begun_us
         self._workers, self._models = WorkerPart(), ModelPart()
+        self._lock = threading.Lock()
         self._record_us: dict[str, int] = {}
         self._errors: dict[str, str] = {}
         self._partitions: dict[str, int] = {}
@@ -57,18 +59,19 @@ class SnapshotFold:
     def take(self, records: Sequence[Message]) -> None:
         """Take records. One that cannot be read is left out, counted and logged."""
         for record in records:
-            topic = record.topic() or ""
-            take = self._takes[topic]
-            for _ in readable([record], take):
-                self._record_us[topic] = max(self._record_us.get(topic, 0), _at_us(record))
+            with self._lock:
+                self._take(record)
+
+    def _take(self, record: Message) -> None:
+        topic = record.topic() or ""
+        for _ in readable([record], self._takes[topic]):
+            self._record_us[topic] = max(self._record_us.get(topic, 0), _at_us(record))
 
     def lost(self, topics: Sequence[str], why: str | None) -> None:
         """Say why topics cannot be read, or None if they can again."""
-        for topic in topics:
-            if why is None:
-                self._errors.pop(topic, None)
-            else:
-                self._errors[topic] = why
+        with self._lock:
+            kept = {topic: said for topic, said in self._errors.items() if topic not in topics}
+            self._errors = kept if why is None else kept | dict.fromkeys(topics, why)
 
     def has_partitions(self, counts: Mapping[str, int]) -> None:
         """Say how many partitions the topics of streams have: those of which no worker tells are shown too."""
@@ -80,6 +83,10 @@ class SnapshotFold:
 
     def snapshot(self, now_us: int) -> Snapshot:
         """Return what is known now."""
+        with self._lock:
+            return self._snapshot(now_us)
+
+    def _snapshot(self, now_us: int) -> Snapshot:
         partitions = self._workers.partitions(self._partitions, now_us)
         views, models = self._workers.views(now_us), self._models.models(self._wanted, now_us)
         applications, trainers = self._models.applications(now_us), self._models.trainers(now_us)

@@ -1,0 +1,48 @@
+"""The snapshot of a deployment, kept up to date by a thread that reads the control topics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.app.snapshot.control_topic_reader import ControlTopicReader
+from headrace.app.snapshot.snapshot_fold import SnapshotFold
+from headrace.base.background_loop import BackgroundLoop
+from headrace.base.times import Clock, wall_clock
+
+if TYPE_CHECKING:
+    from headrace.app.project.project import Project
+    from headrace.app.project.settings import Settings
+    from headrace.app.snapshot.snapshot import Snapshot
+
+_POLL_S = 0.5
+_END_S = 3.0
+
+
+class LiveSnapshot:
+    """Reads in a thread between :meth:`start` and :meth:`stop`. Every error of Kafka is told in the snapshot.
+
+    It has no client of Redis, of the event log or of the registry, and no producer: so a page that is made of it
+    cannot write anything.
+    """
+
+    def __init__(self, settings: Settings, project: Project, servers: str, clock: Clock = wall_clock) -> None:
+        self._clock = clock
+        self._fold = SnapshotFold(settings.topics, settings.signing, sorted(project.models), begun_us=clock())
+        self._reader = ControlTopicReader(servers, settings.topics, self._fold, sorted(project.streams), clock)
+        self._loop = BackgroundLoop("snapshot", self._step)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """End the thread, and close the connections."""
+        self._loop.stop(_END_S)
+        self._reader.close()
+
+    def read(self) -> Snapshot:
+        """Return what is known now. Safe from any thread."""
+        return self._fold.snapshot(self._clock())
+
+    def _step(self) -> None:
+        self._reader.poll(_POLL_S)

@@ -1,0 +1,46 @@
+"""Runs the live page until a signal ends it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.app.processes.connections import kafka_address
+from headrace.app.project.project import load_project
+from headrace.app.ui.live_snapshot import LiveSnapshot
+from headrace.errors import require
+
+if TYPE_CHECKING:
+    from headrace.app.project.settings import Settings
+
+logger = structlog.get_logger(__name__)
+_ANSWERED = "15m"
+"""Longer than a stream of snapshots: see ``SnapshotFeed``."""
+
+
+def run(settings: Settings) -> None:
+    """Serve the page. Raises SettingsError, and MissingExtraError without the extra ``ui``."""
+    for module in ("starlette", "uvicorn", "prometheus_client"):
+        require(module, "ui")
+    from headrace.app.ui.application import live_page
+    from headrace.serving.http import ConnectionLimits
+    from headrace.serving.http.server import ServerOptions, serve
+
+    own, project = settings.ui, load_project(settings)
+    live = LiveSnapshot(settings, project, kafka_address(settings))
+    hosts = own.hosts()
+    application = live_page(live.read, project, namespace=settings.namespace, hosts=hosts, viewers=own.viewers)
+    where = ServerOptions(
+        own.host,
+        own.port,
+        grace="1s",
+        limits=ConnectionLimits(answered=_ANSWERED),
+        address_from="ui.host and ui.port, or --host and --port",
+    )
+    logger.info("the page is at", url=f"http://{own.host}:{own.port}/", hosts=hosts)
+    live.start()
+    try:
+        serve(lambda: application, where)
+    finally:
+        live.stop()
