@@ -132,7 +132,7 @@ def scoring(kafka: GuardedKafka, scene: ProjectScene) -> Iterator[None]:
         subprocess.Popen(command, cwd=scene.folder, env=environment, stdout=file, stderr=file) as process,
     ):
         try:
-            until(lambda: "version loaded" in log.read_text(), 60, log.read_text)
+            until(lambda: "version loaded" in log.read_text(), 300, log.read_text)
             yield
         finally:
             process.terminate()

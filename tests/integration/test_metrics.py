@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -26,12 +26,13 @@ from headrace.bus.unreadable_records import KafkaPlace, UnreadableRecords
 from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
 from headrace.errors import CodecError, SettingsError
 from headrace.streams.metrics import WorkerMetrics
+from headrace.trainers.process.trainer_heartbeat import TrainerHeartbeats
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
-from headrace.trainers.runs.messages import DecisionRecord
+from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest
 from headrace.trainers.triggers.evidence import Evidence
 from headrace.trainers.triggers.rules import volume
 from headrace.trainers.triggers.trigger_policy import TriggerPolicy
-from headrace.trainers.triggers.trigger_state import TriggerState
+from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState
 from headrace.trainers.triggers.waiting_labels import WaitingLabels
 from tests.support.waiting import eventually, until
 
@@ -86,13 +87,22 @@ def test_each_metric_is_in_the_docs_with_its_type_and_labels() -> None:
 
 def full_trainer() -> TrainerMetrics:
     """Metrics of a trainer that was told something of everything."""
-    metrics, held = TrainerMetrics(), WaitingLabels(rows=7, topic="returns", partition=2, since_us=5_000_000)
+    said = TrainerHeartbeats("p", lambda: 8_000_000, 60)
+    said.ticked()
+    said.began(RetrainRequest(request_id="r", model="m", rule="volume", reason="", t_us=5, matured_labels=7))
+    metrics, held = (
+        TrainerMetrics(state=said.state),
+        WaitingLabels(rows=7, topic="returns", partition=2, since_us=5_000_000),
+    )
     evidence = Evidence(9_000_000, 30, waiting=[held, WaitingLabels(rows=7, topic="others")])
     decision = TriggerPolicy("m", volume(labels=10), 100, 0).evaluate(TriggerState(), evidence)
     for made in (decision, None):  # the last one is the end of a run
         metrics.recorded(
             DecisionRecord(model="m", kind="evaluated", t_us=9_000_000, reason="", state=TriggerState(), decision=made)
         )
+    baseline = Baseline(run="r", outcome="refused", t_us=5, matured_labels=3)
+    state = TriggerState(baseline=baseline)
+    metrics.recorded(DecisionRecord(model="m", kind="finished", t_us=9_000_000, reason="", state=state, run="r"))
     metrics.recorded(failed("n"))
     return metrics
 
@@ -138,6 +148,15 @@ def test_the_metrics_of_a_trainer_name_what_holds_labels_up() -> None:
     assert own(found, "headrace_waiting_labels", model="m", topic="others", partition="") == 7
     assert own(found, "headrace_matured_labels", model="m") == 30
     assert own(found, "headrace_decision_timestamp_seconds", model="m") == 9
+
+
+def test_the_metrics_of_a_trainer_name_its_tick_its_run_and_how_runs_ended() -> None:
+    found = samples(generate_latest(full_trainer().registry).decode())
+    assert own(found, "headrace_trainer_tick_timestamp_seconds") == 8
+    assert own(found, "headrace_run_started_timestamp_seconds", model="m") == 8
+    assert own(found, "headrace_trigger_progress_ratio", model="m", rule="first") == 0.3
+    ends = {outcome: own(found, "headrace_runs_total", model="m", outcome=outcome) for outcome in get_args(RunOutcome)}
+    assert ends == {"published": 0, "refused": 1, "postponed": 0, "failed": 0}
 
 
 def test_the_probes_name_a_task_that_fails_without_its_error() -> None:

@@ -80,6 +80,11 @@ class ControlTopics:
         return self._topic("findings")
 
     @property
+    def reports(self) -> tuple[str, str, str]:
+        """The three topics on which processes say how they do, as ``report_plans`` takes them."""
+        return self.observations, self.heartbeats, self.findings
+
+    @property
     def decisions(self) -> str:
         """The evaluations of trigger rules, and the ends of runs."""
         return self._topic("decisions")

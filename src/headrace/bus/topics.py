@@ -100,6 +100,11 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
         time.sleep(_METADATA_POLL_S)
 
 
+def report_plans(observations: str, heartbeats: str, findings: str) -> list[TopicPlan]:
+    """Return the plans of the topics on which processes say how they do."""
+    return [TopicPlan(observations, 1, AN_HOUR), TopicPlan(heartbeats, 1, AN_HOUR), TopicPlan(findings, 1, A_MONTH)]
+
+
 def ensure_report_topics(
     bootstrap_servers: str, observations: str, *, heartbeats: str = "", findings: str = ""
 ) -> None:
@@ -108,8 +113,9 @@ def ensure_report_topics(
     Nothing depends on what is in the last two. So a user who may not see or make them, as of an earlier release, goes
     on without: that is logged. Raises BusUnavailableError for the observations.
     """
-    ensure_topics(bootstrap_servers, [TopicPlan(observations, 1, AN_HOUR)])
-    for plan in (TopicPlan(heartbeats, 1, AN_HOUR), TopicPlan(findings, 1, A_MONTH)):
+    needed, *others = report_plans(observations, heartbeats, findings)
+    ensure_topics(bootstrap_servers, [needed])
+    for plan in others:
         try:
             ensure_topics(bootstrap_servers, [plan] if plan.name else [])
         except BusUnavailableError as error:

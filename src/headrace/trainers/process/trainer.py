@@ -132,7 +132,7 @@ class Trainer:
         self.owned = OwnedPartitions()
         self.heartbeats = TrainerHeartbeats(process_name(), clock, config.tick_us)
         self.heartbeats.models = lambda: self._mine
-        self.metrics = TrainerMetrics(self.owned.has)
+        self.metrics = TrainerMetrics(self.owned.has, self.heartbeats.state)
         self._heard = HeardRequests(TopicTail(servers, [topics.operator_requests], from_beginning=True))
         self._cancelled = CancelledRuns(self._heard.known)
         model_events = KafkaModelEventLog(servers, topics.models, signing=config.signing)
