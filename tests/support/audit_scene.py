@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
-from deltalake import write_deltalake
+from deltalake import CommitProperties, Transaction, write_deltalake
 
 from headrace.base.times import epoch_us, utc_datetime
 from headrace.bus.event import Event, encode
@@ -147,8 +147,9 @@ class LoggedAuditScene(AuditScene):
     def audit(self) -> AuditReport:
         return Auditor(self.model, self.log).audit()
 
-    def keep(self, condition: Any) -> None:
-        """Rewrite the log of sales without some rows."""
+    def keep(self, condition: Any, end: int | None = None) -> None:
+        """Rewrite the log of sales without some rows. ``end``: partition 0 was read up to this offset."""
         table = self.log.table("sales")
         kept = table.to_pyarrow_dataset().to_table(filter=condition)
-        write_deltalake(table, kept, mode="overwrite")
+        read = [] if end is None else [Transaction(SOURCES[0].text, end)]
+        write_deltalake(table, kept, mode="overwrite", commit_properties=CommitProperties(app_transactions=read))

@@ -79,11 +79,20 @@ def test_a_row_that_the_log_lost_is_named(scene: LoggedAuditScene) -> None:
 
 def test_vectors_that_saw_more_than_the_log_has_are_counted_apart(scene: LoggedAuditScene) -> None:
     scene.logged()
-    scene.keep((ds.field("__partition") == 1) | (ds.field("__offset") < 8))
+    scene.keep((ds.field("__partition") == 1) | (ds.field("__offset") < 8), end=8)
     found = scene.audit()
     ahead = [vector for vector in scene.vectors if f'"{SOURCES[0].text}": 9' in vector["offsets"]]
     assert (found.not_logged, found.mismatched) == (len(ahead), 0)
     assert found.checked == len(scene.vectors) - len(ahead)
+
+
+def test_the_end_of_a_transaction_is_an_offset_without_a_row_that_the_log_has(scene: LoggedAuditScene) -> None:
+    passed = scene.vectors[-1]["offsets"].replace(f'"{SOURCES[0].text}": 9', f'"{SOURCES[0].text}": 10')
+    scene.logged(offsets=passed)
+    assert scene.audit().not_logged == 1
+    scene.keep(ds.field("__offset") >= 0, end=10)
+    found = scene.audit()
+    assert (found.checked, found.not_logged, found.mismatched) == (len(scene.vectors), 0, 0)
 
 
 def test_a_source_that_the_log_does_not_have_yet_is_beyond_it(scene: LoggedAuditScene) -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import msgspec
 
@@ -15,6 +15,7 @@ from headrace.base.times import duration_us
 from headrace.bus.stream import Stream
 from headrace.bus.stream_spec import FieldSpec
 from headrace.bus.table import Table
+from headrace.bus.vector import Vector, dim_of
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.feature_spec import OwnEventRule
 from headrace.features.definitions.service import FeatureService
@@ -160,4 +161,5 @@ def _hint(kind: str) -> Any:
         return list[float] | None
     if kind.startswith("list("):
         return list[_TYPES[kind[5:-1]]] | None  # type: ignore[misc]  # a type that is known at run time only
-    return _TYPES[kind] | None
+    dim = dim_of(kind)
+    return _TYPES[kind] | None if dim is None else Annotated[list[float], Vector(dim)] | None

@@ -91,6 +91,20 @@ class VectorParts:
         _ = self._times
         return {topic: LoggedOffsets.read(self._log, topic) for topic in self._topics}
 
+    @cached_property
+    def _ends(self) -> dict[str, dict[SourcePartition, int]]:
+        """The offset up to which the log has each source, by topic: at least that after its last row.
+
+        It may be a little more, because the end of a producer's transaction is an offset without a row.
+        """
+        return {
+            topic: {
+                source: max(end, self._log.newest(topic).transaction_version(source.text) or 0)
+                for source, end in extent.ends().items()
+            }
+            for topic, extent in self.extents.items()
+        }
+
     def __iter__(self) -> Iterator[VectorPart]:
         """Yield one part after the other. The last one is kept for the next iteration."""
         for span in self._spans:
@@ -165,7 +179,7 @@ class VectorParts:
         """Return True for each vector that used records which the log does not have."""
         beyond = np.zeros(served.vectors.height, bool)
         for spec, offsets, unknown in zip(self._specs, served.offsets, served.logged.unknown, strict=True):
-            ends = {source: end for topic in spec.topics for source, end in self.extents[topic].ends().items()}
+            ends = {source: end for topic in spec.topics for source, end in self._ends[topic].items()}
             known = [ends.get(source, 0) for source in served.history.view(spec).sources]
             beyond |= unknown | (offsets > np.array(known, np.int64)).any(axis=1)
         return beyond
