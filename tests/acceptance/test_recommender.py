@@ -273,9 +273,8 @@ def check_look_ups(scene: Scene) -> None:
         return scene.client.get("feed", rows, as_of=END, request={"item": ITEMS[0]}).to_dicts()
 
     def known() -> bool:
-        return sum(row["category__shown_7d"] for row in answer()[:3]) == sum(
-            len(page.shown) for page in scene.history.pages if inside(page.at, 0)
-        )
+        shown = sum(len(page.shown) for page in scene.history.pages if inside(page.at, 0))
+        return bool(sum(row["category__shown_7d"] for row in answer()[:3]) == shown)
 
     until(known, 30)
     for row, found in zip(rows, answer(), strict=True):
