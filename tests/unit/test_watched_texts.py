@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime  # noqa: TC003 - the event type reads it
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,28 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headrace import Count, Entity, Event, FeatureService, FeatureView, Gate, Label, Last, Model, Stream, col, volume
+from headrace import (
+    Count,
+    Entity,
+    Event,
+    FeatureService,
+    FeatureView,
+    Gate,
+    Label,
+    Last,
+    LastN,
+    Model,
+    Stream,
+    col,
+    volume,
+)
 from headrace.base.times import utc_datetime
 from headrace.event_log.event_log import EventLog
+from headrace.features.offline.vector_values import TEXTS
 from headrace.models.predictions import ServedVector, logged_values
 from headrace.trainers.data.input_watch import InputWatch
 from headrace.trainers.data.model_log import ModelLog
-from headrace.trainers.data.served_categories import MOST_CATEGORIES, OTHER
+from headrace.trainers.data.served_categories import MOST_CATEGORIES, OTHER, ServedCategories
 from headrace.trainers.data.served_nulls import ServedNulls
 from headrace.trainers.triggers.evidence import DAY_US
 from tests.support.control_topics import PREDICTIONS, VECTORS
@@ -156,3 +172,15 @@ def test_a_vector_with_another_number_of_texts_counts_as_one_without_texts(tmp_p
     days, rows, nulls = counted(log).of(MODEL)
     assert (days[-1], rows[-1]) == (FIRST + DAYS - 1, A_DAY + 1)
     np.testing.assert_array_equal(nulls[-1], [0, 1, 1])
+
+
+def test_the_items_of_a_list_are_counted_and_a_text_that_is_no_list_counts_nothing() -> None:
+    lists = FeatureView("shop", Entity("shop"), shop.streams[0], ["1d"], {"last": LastN("merchant", 3, as_list=True)})
+    model = replace(MODEL, features=FeatureService("shops", [lists]))
+    vectors = {"model": MODEL.name, "service": model.features.version, "is_doubtful": False, "width": 1, "day": FIRST}
+    texts = ['["a","b","a"]', "[]", None, '["b"]', "[3]", "a"]
+    own = pl.DataFrame([{**vectors, "values": [None], TEXTS: [text]} for text in texts]).cast({"width": pl.UInt32})
+    counted = ServedCategories({MODEL.name: model})
+    counted.replace(FIRST, FIRST + 1, 0, [counted.counted(own)])
+    wanted = pl.DataFrame({"category": pl.Series(["a", "b"]).hash(), "rows": pl.Series([2, 2], dtype=pl.UInt32)})
+    assert counted.of(model).select("category", "rows").sort("category").equals(wanted.sort("category"))

@@ -55,10 +55,11 @@ def vector_columns(
     if texts not in vectors.columns:
         return numbers.with_columns(pl.lit(None, column_dtype(kinds[name])).alias(name) for name in others)
     found = vectors.select(pl.col(texts).list.to_struct(fields=list(kinds))).unnest(texts)
-    return numbers.with_columns(_typed(found.get_column(name), kinds[name]) for name in others)
+    return numbers.with_columns(typed_texts(found.get_column(name), kinds[name]) for name in others)
 
 
-def _typed(texts: pl.Series, kind: str) -> pl.Series:
+def typed_texts(texts: pl.Series, kind: str) -> pl.Series:
+    """Return the texts of logged vectors as values of their kind, null where a text is none."""
     decoder, dim = _LISTS.get(as_list(kind)), dim_of(kind)
     if decoder is not None:
         read = (None if text is None else _list(text, decoder) for text in texts.to_list())

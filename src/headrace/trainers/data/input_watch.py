@@ -14,7 +14,7 @@ import structlog
 
 from headrace.errors import UnavailableError
 from headrace.trainers.data.label_values import truths
-from headrace.trainers.data.served_categories import OTHER
+from headrace.trainers.data.served_categories import CATEGORY_KINDS, OTHER
 from headrace.trainers.data.served_nulls import KEPT_DAYS
 from headrace.trainers.triggers.compared_days import ComparedDays, compared_days
 from headrace.trainers.triggers.evidence import DAY_US
@@ -95,7 +95,7 @@ class InputWatch:
         served = self._nulls.categories(self._model).filter(pl.col("__day").is_in(days[kept]))
         for place, (name, kind) in enumerate(self._model.features.column_kinds.items()):
             yield _series(name, "nulls", DailySums.of_share(days[kept], rows[kept], nulls[kept, place]), day)
-            if kind == "str":
+            if kind in CATEGORY_KINDS:
                 counts = served.filter(pl.col("column") == place).rename({"category": name})
                 yield _unseen_of(name, counts.with_columns(pl.col(name).replace(OTHER, None)), day)
 

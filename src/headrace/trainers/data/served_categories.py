@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from headrace.features.offline.vector_values import TEXTS
+from headrace.features.offline.vector_values import TEXTS, typed_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,17 +27,25 @@ _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }  # fmt: skip
 
 
+CATEGORY_KINDS = ("str", "list(str)")
+"""The kinds of features that have categories: texts, and lists of texts, each item of which is one."""
+
+
 class ServedCategories:
-    """Counts the texts of the vectors of some models. A vector that is logged twice counts twice."""
+    """Counts the texts of the vectors of some models, and the items of their lists of texts.
+
+    A vector that is logged twice counts twice.
+    """
 
     def __init__(self, models: Mapping[str, Model]) -> None:
         wanted = [
-            {"model": name, "service": model.features.version, "column": place}
+            {"model": name, "service": model.features.version, "column": place, "many": kind != "str"}
             for name, model in models.items()
             for place, kind in enumerate(model.features.column_kinds.values())
-            if kind == "str"
+            if kind in CATEGORY_KINDS
         ]
-        self._wanted = pl.DataFrame(wanted, {name: _SCHEMA[name] for name in ("model", "service", "column")})
+        schema = {name: _SCHEMA[name] for name in ("model", "service", "column")} | {"many": pl.Boolean()}
+        self._wanted = pl.DataFrame(wanted, schema)
         self._counts = pl.DataFrame(schema=_SCHEMA)
 
     def counted(self, own: pl.DataFrame) -> pl.DataFrame:
@@ -47,7 +55,9 @@ class ServedCategories:
         complete = own.filter(pl.col(TEXTS).list.len() == pl.col("width"))
         complete = complete.with_columns(pl.int_ranges(pl.col("width")).alias("column"))
         texts = complete.select(*_VECTORS, "column", TEXTS).explode("column", TEXTS).drop_nulls(TEXTS)
-        texts = texts.join(self._wanted, on=["model", "service", "column"], how="semi")
+        texts = texts.join(self._wanted, on=["model", "service", "column"], how="inner")
+        lists = texts.filter("many").with_columns(typed_texts(texts.filter("many").get_column(TEXTS), "list(str)"))
+        texts = pl.concat([texts.filter(~pl.col("many")), lists.explode(TEXTS).drop_nulls(TEXTS)])
         category = pl.col(TEXTS).hash().alias("category")
         counts = texts.group_by(*_VECTORS, "column", category).agg(pl.len().alias("rows"))
         return counts.select(pl.col(name).cast(dtype) for name, dtype in _SCHEMA.items())
