@@ -18,12 +18,13 @@ from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
-from tests.support.every_aggregate import KERNEL, SOURCES, Sale, build, sales, view, wrong
+from tests.support.every_aggregate import SOURCES, Sale, build, recent, sales, view, wrong
 from tests.support.naive import naive_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from headrace.features.definitions.view import FeatureView
     from headrace.features.online.store import OnlineStore
 
 KEYS = [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
@@ -55,9 +56,9 @@ def made_up(count: int) -> list[dict[str, Any]]:
     )  # fmt: skip
 
 
-def fold(store: OnlineStore, partition: int, rows: list[dict[str, Any]]) -> None:
+def fold(store: OnlineStore, of: FeatureView, partition: int, rows: list[dict[str, Any]]) -> None:
     """A worker that owns the partition for one batch: all it knows of the past is what the store has."""
-    owned = ViewPartition(view.spec, SOURCES[partition], store)
+    owned = ViewPartition(of.spec, SOURCES[partition], store)
     owned.acquire(bytes([rows[0]["offset"] % 256]) * 16, len(SOURCES))
     records = PartitionRecords(
         np.array([row["offset"] for row in rows]),
@@ -70,19 +71,20 @@ def fold(store: OnlineStore, partition: int, rows: list[dict[str, Any]]) -> None
     assert all(store.write(writes))
 
 
-def test_a_look_up_of_every_aggregate_answers_as_a_naive_loop(store: OnlineStore) -> None:
-    publish_definitions(store, [view], [])
-    rows = made_up(400)
+@pytest.mark.parametrize("of", [view, recent], ids=["windows of time", "windows of rows"])
+def test_a_look_up_of_every_aggregate_answers_as_a_naive_loop(store: OnlineStore, of: FeatureView) -> None:
+    publish_definitions(store, [of], [])
+    rows = made_up(400 if of is view else 120)
     for begin in range(0, len(rows), 50):
         for partition in range(2):
             batch = [row for row in rows[begin : begin + 50] if row["partition"] == partition]
-            fold(store, partition, batch)
+            fold(store, of, partition, batch)
     for later in (0, 7, 90, 3_000):
         at_us = rows[-1]["record_us"] + later * 60_000_000
         found = FeatureClient(store).get_views(
-            f"{view.name}@{KERNEL.version}",
+            of.spec.versioned_name,
             [{"shop": shop, "till": till} for shop, till in KEYS],
             as_of=utc_datetime(at_us),
         )
         for key, values in zip(KEYS, found.to_lists(), strict=True):
-            assert not wrong(values, naive_answers(view.spec, rows, key, at_us)), key
+            assert not wrong(values, naive_answers(of.spec, rows, key, at_us), of.spec.columns), key

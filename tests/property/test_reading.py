@@ -30,6 +30,7 @@ from headrace import (
     Min,
     Quantile,
     Ratio,
+    Session,
     Since,
     Skew,
     Sliding,
@@ -39,6 +40,7 @@ from headrace import (
     Trend,
     Tumbling,
 )
+from headrace import Rows as NewestRows
 from headrace.bus.event import Event
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.errors import CodecError
@@ -94,6 +96,8 @@ KERNELS = [
     compiled([Calendar("day", "Asia/Kolkata"), "1h", Calendar("day", "Europe/Berlin", ago=1)], PLAIN),
     compiled([Lifetime(), Tumbling("1h")], {**ORDERED, **TIMES, "decayed": DecayedSum("value", "1h")}),
     compiled([Tumbling("1d")], {"n": Count()}),
+    compiled([NewestRows(2), "1h"], PLAIN),
+    compiled([Session("20m", ago=1), NewestRows(3, within="2h")], {**ORDERED, "newest": LastN("value", 2)}),
 ]
 
 Rows = list[tuple[int, int, int, int, float]]

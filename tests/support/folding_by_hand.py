@@ -87,6 +87,14 @@ class Named:
             self.slots[name] = self.view.add()
         return self.slots[name]
 
+    def forget(self, fields: dict[Name, bytes]) -> None:
+        """Drop half of the slots, and load them again from their fields."""
+        kept = {slot: place for place, slot in enumerate(self.view.forget(len(self.slots) // 2).tolist())}
+        former = self.slots
+        self.slots = {name: kept[slot] for name, slot in former.items() if slot in kept}
+        for name in [name for name in former if name not in self.slots]:
+            self.slots[name] = self.view.add(fields[name])
+
 
 def fold(folded: Named, batch: list[dict[str, Any]], clocks: dict[int, int]) -> dict[Name, bytes]:
     """Fold a batch; the fields that changed."""
