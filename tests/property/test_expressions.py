@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
+from headrace.features.definitions.expression_tree import columns
+from headrace.features.kernel import expression_parts, expression_polars
 from headrace.features.kernel.expression_numpy import to_numpy
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.features.kernel.masked_column import column
@@ -31,6 +33,15 @@ def check_all_three(tree: Any, rows: list[dict[str, Any]]) -> None:
     )
     assert exactly(answer) == exactly(wanted), ("polars", tree)
     assert exactly(in_numpy(tree, rows)) == exactly(wanted), ("numpy", tree)
+    if columns(tree):
+        assert exactly(in_parts(tree, rows)) == exactly(wanted), ("in parts", tree)
+
+
+def in_parts(tree: Any, rows: list[dict[str, Any]]) -> list[Any]:
+    """The values in Polars, one step after the other, as those of a large expression are computed."""
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(expression_parts, "_OF_A_PART", 1)
+        return frame(rows).select(expression_polars._in_parts(tree).alias("found"))["found"].to_list()
 
 
 def exactly(values: list[Any]) -> list[str]:

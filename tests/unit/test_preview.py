@@ -63,6 +63,11 @@ def test_the_grid_has_about_sixty_steps_by_default() -> None:
         headrace.preview(pace, TABLE, every="1s")
 
 
+def test_the_grid_of_few_rows_has_few_steps() -> None:
+    two = [{"city": "Ulm", "minutes": 1.0, "ended_at": NOON + timedelta(hours=hours)} for hours in (0, 1)]
+    assert len(headrace.preview(pace, two).found.times) == 7
+
+
 def test_a_notebook_gets_a_chart_and_a_table_with_escaped_text() -> None:
     rows = [*TABLE.to_dicts(), {"city": "Ulm", "minutes": None, "ended_at": NOON}]
     seen = headrace.preview(pace, rows)

@@ -82,6 +82,17 @@ def test_a_dot_is_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "next: pytest && headrace up" in run.output
 
 
+def test_a_project_without_a_folder_is_made_in_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notes.txt").write_text("stays")
+    monkeypatch.chdir(tmp_path)
+    run: Any = CliRunner().invoke(build(), ["init", "--template", "minimal"])
+    assert (tmp_path / "headrace.toml").exists()
+    assert "next: pytest && headrace up" in run.output
+    again: Any = CliRunner().invoke(build(), ["init", "--template", "minimal"])
+    assert "would overwrite headrace.toml" in str(again.exception)
+    assert (tmp_path / "notes.txt").read_text() == "stays"
+
+
 def test_a_preview_of_a_service_names_the_values_of_its_request(tmp_path: Path) -> None:
     write_template(tmp_path, "payments")
     paid = {

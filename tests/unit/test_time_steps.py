@@ -21,7 +21,7 @@ from headrace.features.definitions.expression_kinds import kind, nullable
 from headrace.features.definitions.expression_tree import TIME_PARTS, check
 from headrace.features.kernel.expression_numpy import to_numpy
 from headrace.features.kernel.expression_polars import to_polars
-from headrace.features.kernel.local_times import in_zone
+from headrace.features.kernel.local_times import from_zone, in_zone
 from headrace.features.kernel.masked_column import column
 from tests.support.three_readings import all_alike
 
@@ -76,6 +76,30 @@ def test_every_zone_has_the_offsets_of_its_file() -> None:
         times = [datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=second) for second in seconds]
         wanted = [epoch_us(time.astimezone(zone).replace(tzinfo=UTC)) for time in times]
         assert in_zone(np.array([epoch_us(time) for time in times]), name).tolist() == wanted, name
+
+
+def test_local_times_of_every_zone_are_those_of_its_rules() -> None:
+    """The earlier one where clocks show a time twice, and none for a time that they skip."""
+    draw = random.Random(8)
+    for name in [
+        "Pacific/Apia",
+        "America/Juneau",
+        *draw.sample(files("tzdata").joinpath("zones").read_text().split(), 8),
+    ]:
+        zone = time_zone(name)
+        near = [datetime(1970, 1, 1) + timedelta(seconds=each) for each in changes(name) if each > -(6 * 10**9)]  # noqa: DTZ001
+        times = [each + timedelta(minutes=draw.randrange(-1_500, 1_500)) for each in near[:40] for _ in range(3)]
+        times += [datetime(draw.randrange(1900, 2200), 3, 9, 2, 30) for _ in range(10)]  # noqa: DTZ001
+        wanted = []
+        for time in times:
+            in_utc = [time.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
+            shown = [each for each in in_utc if each.astimezone(zone).replace(tzinfo=None) == time]
+            wanted.append(epoch_us(min(shown)) if shown else None)
+        local = np.array([epoch_us(time.replace(tzinfo=UTC)) for time in times])
+        found, there = from_zone(local, name)
+        assert [value if is_time else None for value, is_time in zip(found.tolist(), there, strict=True)] == wanted, (
+            name
+        )
 
 
 PLACES = [(0.0, 0.0), (40.64, -73.78), (51.47, -0.45), (-33.95, 151.18), (90.0, 12.0), (-90.0, 0.0), (0.0, 180.0)]

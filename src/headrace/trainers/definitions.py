@@ -17,6 +17,7 @@ from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.decimals import in_doubles
 from headrace.features.definitions.expression import Expression
 from headrace.features.definitions.expression_kinds import kind
+from headrace.features.definitions.expression_tree import expect_writable
 from headrace.features.definitions.service import FeatureService
 from headrace.trainers.definition_checks import (
     brings,
@@ -130,6 +131,7 @@ class Label:
         where = f"label on {self.stream.topic!r}"
         kinds = self.stream.spec.kinds
         with naming(f"{where}: value"):
+            expect_writable(self.value.tree)
             found = kind(in_doubles(self.value.tree, kinds), kinds)
         return prediction_task(DeclaredLabel(where, found, self.task, self.classes, self.limits, self.quantiles))
 

@@ -1,4 +1,4 @@
-"""`headrace init DIR`: writes a new project that runs."""
+"""`headrace init [FOLDER]`: writes a new project that runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from headrace.app.project.template import templates
 
 Folder = Annotated[
-    Path, typer.Argument(help="Folder of the new project, made if it does not exist; a dot is this folder.")
+    Path, typer.Argument(help="Folder of the new project, made if it does not exist. Default: this folder.")
 ]
 _CHOICES, _DEFAULT = ", ".join(templates()), next(iter(templates()), None)
 
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    folder: Folder,
+    folder: Folder = Path(),
     *,
     template: Annotated[
         str | None,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from headrace.features.kernel.on_demand import RequestValues
 
 _STEPS = ("1s", "10s", "1m", "5m", "10m", "30m", "1h", "3h", "6h", "12h", "1d", "7d", "28d")
-_FEWEST_TIMES, _MOST_TIMES, _ENTITIES, _SHOWN = 60, 10_000, 3, 12
+_FEW, _MANY, _MOST_TIMES, _ENTITIES, _SHOWN = 10, 60, 10_000, 3, 12
 _NUMBERS = ("int", "float", "bool")
 
 
@@ -153,8 +153,8 @@ def preview(
     ``rows``, ``available_at``, ``zone`` and ``request`` are those of :func:`headrace.testing.fold`. ``rows`` may also
     be the path of a file: Parquet, CSV, JSON lines, or a Delta table. Rows that a worker would reject are left out and
     listed. ``entity`` is one entity or several; by default the three with most rows. ``at`` is one time or several; by
-    default the times from the first to the newest row, ``every`` so often, or in about sixty steps. Raises
-    DefinitionError for what does not fit, and if there would be more than 10,000 times.
+    default the times from the first to the newest row, ``every`` so often, or in about sixty steps, fewer for few rows.
+    Raises DefinitionError for what does not fit, and if there would be more than 10,000 times.
 
     >>> from datetime import UTC, datetime
     >>> import headrace
@@ -184,7 +184,8 @@ def grid(judged: Sequence[RowsInMemory], every: Duration | None = None) -> list[
     begins = [int(str(each)) for each in known if each is not None]
     end = epoch_us(newest(judged))
     begin = min([*begins, end])
-    step = _step(end - begin) if every is None else duration_us(every)
+    rows = sum(own.frame.height for own in judged)
+    step = _step(end - begin, rows) if every is None else duration_us(every)
     count = (end - begin) // max(step, 1) + 2
     if step <= 0 or count > _MOST_TIMES:
         raise DefinitionError(f"every={every!r} gives {count} times: choose a step that gives at most {_MOST_TIMES:,}")
@@ -192,9 +193,11 @@ def grid(judged: Sequence[RowsInMemory], every: Duration | None = None) -> list[
     return [utc_datetime(time) for time in range(first, end + step, step)]
 
 
-def _step(span_us: int) -> int:
+def _step(span_us: int, rows: int) -> int:
+    """Return a step that gives about sixty times, or for few rows about four for each, and at least about ten."""
+    times = min(_MANY, max(_FEW, 4 * rows))
     steps = [duration_us(step) for step in _STEPS]
-    return next((step for step in steps if span_us <= step * _FEWEST_TIMES), steps[-1])
+    return next((step for step in steps if span_us <= step * times), steps[-1])
 
 
 def busiest(view: FeatureView, judged: Sequence[RowsInMemory]) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +20,9 @@ from pydantic import (
 
 from headrace.app.project.setting_types import STRICT, DurationText, client_properties
 from headrace.base.redaction import SecretUrl
+from headrace.base.zones import time_zone
 from headrace.bus.kafka_servers import shown
+from headrace.errors import DefinitionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 def _zone(name: str) -> str:
     try:
-        ZoneInfo(name)
-    except (KeyError, OSError, ValueError) as error:
-        raise ValueError(f"{name!r} is no time zone: write a name such as UTC or Europe/Berlin") from error
+        time_zone(name)
+    except DefinitionError as error:
+        raise ValueError(str(error)) from error
     return name
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.features.definitions.expression_kinds import is_decimal, kind
-from headrace.features.definitions.expression_tree import COMPARISONS, trees_of, with_trees
+from headrace.features.definitions.expression_kinds import is_decimal, kind, kind_of_step
+from headrace.features.definitions.expression_tree import COMPARISONS, with_trees, worked_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,15 +31,22 @@ def lowered(tree: ExpressionTree, kinds: Mapping[str, str]) -> ExpressionTree:
     """Return a tree over columns of ``kinds`` in which decimals are whole numbers of their units, or doubles."""
     if tree is None or not any(map(is_decimal, kinds.values())):
         return tree
-    arms = trees_of(tree)
+    found: ExpressionTree = worked_out(tree, lambda part, arms: _lowered_step(part, arms, kinds))[0]
+    return found
+
+
+def _lowered_step(
+    tree: ExpressionTree, arms: list[tuple[ExpressionTree, str]], kinds: Mapping[str, str]
+) -> tuple[ExpressionTree, str]:
+    """Return one step over lowered trees, and the kind that it has before it is lowered."""
+    parts, found = [part for part, _ in arms], [of for _, of in arms]
+    of = kind_of_step(tree, found, kinds)
     if not arms:
-        return [UNITS, tree] if tree[0] == "col" and is_decimal(kinds.get(tree[1], "")) else tree
-    found = [kind(arm, kinds) for arm in arms]
-    parts = [lowered(arm, kinds) for arm in arms]
+        return ([UNITS, tree] if tree[0] == "col" and is_decimal(of) else tree), of
     values = found[1:] if tree[0] == "when" else found
     if tree[0] not in _EXACT or len({each for each in values if each != "null"}) > 1:
-        parts = [_double(part, of) for part, of in zip(parts, found, strict=True)]
-    return with_trees(tree, parts)
+        parts = [_double(part, each) for part, each in zip(parts, found, strict=True)]
+    return with_trees(tree, parts), of
 
 
 def in_doubles(tree: ExpressionTree, kinds: Mapping[str, str]) -> ExpressionTree:

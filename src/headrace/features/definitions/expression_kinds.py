@@ -14,7 +14,8 @@ from headrace.features.definitions.expression_tree import (
     OF_TWO_TEXTS,
     SAME_KIND,
     TIME_PARTS,
-    trees_of,
+    expect_writable,
+    worked_out,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,17 @@ def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
     as ``dict(float)``, or ``vector(64)``, which steps take as a list of floats. Raises DefinitionError for an unknown
     column or a step that its operands do not allow.
     """
+    return worked_out(tree, lambda part, found: kind_of_step(part, found, kinds))
+
+
+def written_kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
+    """Return the kind of a tree as someone wrote it. Raises DefinitionError also for one that is too large for that."""
+    expect_writable(tree)
+    return kind(tree, kinds)
+
+
+def kind_of_step(tree: ExpressionTree, found: list[str], kinds: Mapping[str, str]) -> str:
+    """Return the kind of one step over trees of the kinds that were found."""
     operator, *arms = tree
     if operator == "col":
         if arms[0] not in kinds:
@@ -52,9 +64,7 @@ def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
     if operator == "now":
         return _now(kinds)
     if operator == "is_in":
-        found = [kind(arms[0], kinds), *sorted({_literal_kind(member) for member in arms[1]})]
-    else:
-        found = [kind(arm, kinds) for arm in trees_of(tree)]
+        found = [*found, *sorted({_literal_kind(member) for member in arms[1]})]
     if operator not in _RULES:
         raise DefinitionError(f"{operator!r} in {tree!r} is no step of this version: upgrade headrace")
     result = _RULES[operator](found, tree)
@@ -300,14 +310,18 @@ _NULL_OF_NULL = (
 
 def nullable(tree: ExpressionTree, nullable_columns: AbstractSet[str]) -> bool:
     """Return whether the tree's value may be null if only ``nullable_columns`` may be null."""
-    operator, *arms = tree
+    return worked_out(tree, lambda part, arms: _nullable_step(part, arms, nullable_columns))
+
+
+def _nullable_step(tree: ExpressionTree, arms: list[bool], nullable_columns: AbstractSet[str]) -> bool:
+    operator = tree[0]
     if operator == "col":
-        return arms[0] in nullable_columns
+        return tree[1] in nullable_columns
     if operator in {"lit", "now"}:
-        return operator == "lit" and arms[0] is None
+        return operator == "lit" and tree[1] is None
     if operator in _DECIDES:
-        return any(nullable(arm, nullable_columns) for arm in trees_of(tree)[_DECIDES[operator]])
-    return operator not in _NULL_OF_NULL or any(nullable(arm, nullable_columns) for arm in trees_of(tree))
+        return any(arms[_DECIDES[operator]])
+    return operator not in _NULL_OF_NULL or any(arms)
 
 
 _DECIDES = {"is_null": slice(0), "fill_null": slice(1, 2), "among": slice(1), "when": slice(1, None)}

@@ -7,7 +7,7 @@ they never change their meaning, and a reader that does not know a word refuses 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from headrace.base.zones import time_zone
 from headrace.errors import DefinitionError
@@ -15,6 +15,7 @@ from headrace.errors import DefinitionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+Found = TypeVar("Found")
 ExpressionTree = Any
 Scalar = bool | int | float | str | None
 NOW = "__now"
@@ -50,6 +51,10 @@ _UNARY = (
     | {"not", "neg", "is_null", "date", "lower", "upper", "strip", "length", "list_length"}
 )  # fmt: skip
 _ANY_NUMBER = -1
+MOST_NESTED = 300
+"""The steps inside one another that one expression may have: what reads trees, such as JSON, has a bound."""
+MOST_STEPS = 20_000
+"""The steps that one expression may have, each as often as it is written out in a spec."""
 
 
 def _is_digits(value: object) -> bool:
@@ -113,9 +118,55 @@ def plain_column(tree: ExpressionTree) -> str | None:
 
 def columns(tree: ExpressionTree) -> set[str]:
     """Return the names of the columns that a tree reads."""
+    return worked_out(tree, _columns_of_step)
+
+
+def _columns_of_step(tree: ExpressionTree, arms: list[set[str]]) -> set[str]:
     if tree[0] in {"col", "now"}:
         return {tree[1] if tree[0] == "col" else NOW}
-    return set().union(*map(columns, trees_of(tree)))
+    return set().union(*arms)
+
+
+def worked_out(tree: ExpressionTree, step: Callable[[ExpressionTree, list[Found]], Found]) -> Found:
+    """Return what ``step`` makes of a tree and of what it made of the trees that the tree's own step takes.
+
+    A tree that is part of another several times, as one and the same object, is worked out once. So a chain of derived
+    columns that each name the one before twice costs as much as it is long. The depth has no bound.
+    """
+    found: dict[int, Found] = {}
+    waiting = [tree]
+    while waiting:
+        top = waiting[-1]
+        arms = trees_of(top)
+        missing = [arm for arm in arms if id(arm) not in found]
+        if missing:
+            waiting += missing
+            continue
+        waiting.pop()
+        if id(top) not in found:
+            found[id(top)] = step(top, [found[id(arm)] for arm in arms])
+    return found[id(tree)]
+
+
+def expect_writable(tree: ExpressionTree) -> None:
+    """Raise DefinitionError for an expression that has too many steps, or too many inside one another."""
+    nested, steps = worked_out(tree, _measures)
+    if nested > MOST_NESTED or steps > MOST_STEPS:
+        message = (
+            f"an expression has {_many(steps)} steps, up to {_many(nested)} inside one another; it may have "
+            f"{MOST_STEPS:,}, and {MOST_NESTED:,} inside one another: give an inner part a name of its own, in "
+            "derived= of a view or on_demand= of a service, and use col() of that name"
+        )
+        raise DefinitionError(message)
+
+
+def _measures(_: ExpressionTree, arms: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return how many steps are inside one another, and how many steps are written."""
+    return 1 + max((nested for nested, _ in arms), default=0), 1 + sum(steps for _, steps in arms)
+
+
+def _many(number: int) -> str:
+    return f"{number:,}" if number < 10**12 else "over a trillion"
 
 
 def trees_of(tree: ExpressionTree) -> list[ExpressionTree]:
@@ -128,11 +179,15 @@ def trees_of(tree: ExpressionTree) -> list[ExpressionTree]:
 
 def inline(tree: ExpressionTree, derived: Mapping[str, ExpressionTree]) -> ExpressionTree:
     """Return the tree with each derived column replaced by its expression."""
-    if tree is None or tree[0] == "lit":
+    if tree is None:
         return tree
-    if tree[0] == "col":
-        return derived.get(tree[1], tree)
-    return with_trees(tree, [inline(arm, derived) for arm in trees_of(tree)])
+
+    def step(part: ExpressionTree, arms: list[ExpressionTree]) -> ExpressionTree:
+        if part[0] == "col":
+            return derived.get(part[1], part)
+        return with_trees(part, arms) if arms else part
+
+    return worked_out(tree, step)
 
 
 def with_trees(tree: ExpressionTree, arms: list[ExpressionTree]) -> ExpressionTree:
@@ -142,12 +197,14 @@ def with_trees(tree: ExpressionTree, arms: list[ExpressionTree]) -> ExpressionTr
 
 def check(tree: ExpressionTree) -> None:
     """Raise DefinitionError unless ``tree`` is well formed. It is called for specs that came over a wire."""
-    if not isinstance(tree, list) or not tree or not isinstance(tree[0], str) or not _is_well_formed(tree):
-        known = sorted({"col", "lit", *_TREES})
-        message = f"{tree!r} is not an expression of this version; it knows {known}: upgrade headrace"
-        raise DefinitionError(message)
-    for arm in trees_of(tree):
-        check(arm)
+    waiting = [tree]
+    while waiting:
+        part = waiting.pop()
+        if not isinstance(part, list) or not part or not isinstance(part[0], str) or not _is_well_formed(part):
+            known = sorted({"col", "lit", *_TREES})
+            message = f"{part!r} is not an expression of this version; it knows {known}: upgrade headrace"
+            raise DefinitionError(message)
+        waiting += trees_of(part)
 
 
 def _is_well_formed(tree: ExpressionTree) -> bool:

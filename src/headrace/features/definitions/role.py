@@ -14,7 +14,7 @@ from headrace.bus.stream import Stream
 from headrace.bus.table import Table
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, as_expression
-from headrace.features.definitions.expression_kinds import kind
+from headrace.features.definitions.expression_kinds import written_kind
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Role:
     def _check_where(self, of: str) -> None:
         if self.where is not None:
             with naming(f"{of}: where"):
-                found = kind(self.where.tree, self.spec.field_kinds)
+                found = written_kind(self.where.tree, self.spec.field_kinds)
             if found != "bool":
                 raise DefinitionError(f"{of}: where is {found}; a filter is bool, such as col('kind') == 'refund'")
 

@@ -13,7 +13,7 @@ from headrace.base.arguments import expect_items, expect_values
 from headrace.bus.event import fields, leaves
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression
-from headrace.features.definitions.expression_kinds import items_of, kind
+from headrace.features.definitions.expression_kinds import items_of, written_kind
 from headrace.features.definitions.expression_tree import NOW, columns
 from headrace.features.definitions.service_spec import (
     ON_DEMAND_VERSION,
@@ -142,7 +142,7 @@ class FeatureService:
             place = f"service {self.name!r}: on_demand {name!r}"
             checked_name(f"service {self.name!r}: on_demand", name)
             with naming(place):
-                kinds[name] = kind(expression.tree, kinds)
+                kinds[name] = written_kind(expression.tree, kinds)
             if kinds[name] not in _RESULTS:
                 message = f"{place} is {kinds[name]}; a feature is one of {_RESULTS}"
                 raise DefinitionError(message)

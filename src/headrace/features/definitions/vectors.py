@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from headrace.bus.vector import dim_of
 from headrace.errors import DefinitionError, naming
-from headrace.features.definitions.expression_kinds import items_of, kind
+from headrace.features.definitions.expression_kinds import items_of, written_kind
 from headrace.features.definitions.feature_spec import FirstSpec, LastSpec, MeanSpec, OfVectors, SumSpec
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def check_vectors(where: str, feature: FeatureSpec, kinds: Mapping[str, str]) ->
     Raises DefinitionError if only one of the feature and its value is a vector, or if their lengths differ.
     """
     with naming(where):
-        found = "int" if feature.value is None else kind(feature.value, kinds)
+        found = "int" if feature.value is None else written_kind(feature.value, kinds)
     asked, there = is_of_vectors(feature), dim_of(found)
     if not asked and (there is None or not isinstance(feature, _TAKE_VECTORS)):
         return False

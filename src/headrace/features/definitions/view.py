@@ -19,7 +19,7 @@ from headrace.bus.vector import dim_of
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.entity import KEY_KINDS, Entity
 from headrace.features.definitions.expression import Expression
-from headrace.features.definitions.expression_kinds import is_decimal, kind
+from headrace.features.definitions.expression_kinds import is_decimal, kind, written_kind
 from headrace.features.definitions.expression_tree import ExpressionTree, columns, plain_column
 from headrace.features.definitions.feature_spec import TAKEN_BACK, CountBySpec, OfAnyKind, OtherKind, RowValueSpec
 from headrace.features.definitions.role import Role, roles_of
@@ -190,7 +190,7 @@ class FeatureView:
         kinds: dict[str, str] = dict(self.spec.kinds)
         for name, expression in self.derived.items():
             with naming(f"view {self.name!r}: derived {name!r}"):
-                kinds[name] = kind(expression.tree, kinds)
+                kinds[name] = written_kind(expression.tree, kinds)
         for feature in self._features:
             if isinstance(feature, RowValueSpec):
                 check_column(self.name, feature, kinds)
@@ -238,7 +238,7 @@ class FeatureView:
             takes = _TAKES.get(part.aggregate, NUMBER_KINDS)
             for value in part.values:
                 with naming(f"view {self.name!r}: {place}"):
-                    found = kind(value, kinds) if value is not None else "int"
+                    found = written_kind(value, kinds) if value is not None else "int"
                 if found not in takes and not (is_decimal(found) and "float" in takes):
                     decimals = " and decimals" if "float" in takes else ""
                     column = None if value is None else plain_column(value)
@@ -253,7 +253,7 @@ class FeatureView:
 
     def _check_filter(self, place: str, tree: ExpressionTree, kinds: Mapping[str, str]) -> None:
         with naming(f"view {self.name!r}: {place}"):
-            found = kind(tree, kinds)
+            found = written_kind(tree, kinds)
         if found != "bool":
             message = f"view {self.name!r}: {place} is {found}; a filter is bool, such as col('delay') > 15"
             raise DefinitionError(message)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from headrace.features.definitions.expression_tree import NOW, TIME_PARTS, columns, trees_of
+from headrace.features.kernel.expression_parts import FINITE, is_part, is_small, parts_of
 from headrace.features.kernel.numpy_in_polars import step_of_numpy
 from headrace.features.kernel.text_steps import WHITE_SPACE
 
@@ -18,8 +19,23 @@ if TYPE_CHECKING:
 
 def to_polars(tree: ExpressionTree) -> pl.Expr:
     """Return the tree as a Polars expression."""
+    if not is_small(tree) and columns(tree):
+        return _in_parts(tree)
     found = _unchecked(tree)
-    return _finite(found) if tree[0] in _FINITE else found
+    return _finite(found) if tree[0] in FINITE else found
+
+
+def _in_parts(tree: ExpressionTree) -> pl.Expr:
+    """Return a large tree as a Polars expression that computes one part after the other, each once."""
+    parts, reads = parts_of(tree), sorted(columns(tree))
+
+    def function(given: Sequence[pl.Series]) -> pl.Series:
+        frame = pl.DataFrame([series.alias(name) for series, name in zip(given, reads, strict=True)])
+        for name, part in parts:
+            frame = frame.with_columns(to_polars(part).alias(name))
+        return frame.to_series(-1)
+
+    return pl.map_batches([pl.col(name) for name in reads], function)
 
 
 def _unchecked(tree: ExpressionTree) -> pl.Expr:
@@ -42,7 +58,7 @@ def _unchecked(tree: ExpressionTree) -> pl.Expr:
     if operator in _MIRRORED and not columns(arms[0]):  # Polars loses the height of a constant compared with all nulls
         operator, arms = _MIRRORED[operator], arms[::-1]
         tree = [operator, *arms]
-    keeps = _FINITE.get(operator, 0)
+    keeps = FINITE.get(operator, 0)
     steps = [_unchecked(arm) if place < keeps else to_polars(arm) for place, arm in enumerate(trees_of(tree))]
     if operator in _OF_NUMPY:
         return step_of_numpy(tree, steps)
@@ -50,7 +66,7 @@ def _unchecked(tree: ExpressionTree) -> pl.Expr:
         steps = [
             step if columns(arm) else pl.when(_EVERY_ROW).then(step) for step, arm in zip(steps, arms, strict=True)
         ]
-    if operator == "div" and arms[1][0] != "col":
+    if operator == "div" and (arms[1][0] != "col" or is_part(arms[1])):
         steps[1] += _ZEROS
     return _polars_step(operator, steps)
 
@@ -60,8 +76,6 @@ _ZEROS = pl.int_range(pl.len()).cast(pl.Float64) * 0.0
 
 Polars divides by one constant as by its reciprocal, which rounds twice, but not in a batch of one row.
 """
-_FINITE = {"add": 2, "sub": 2, "mul": 2, "div": 1}
-"""Steps whose doubles have to be finite. If one of so many of their trees is not finite, neither is the result."""
 _EVERY_ROW = pl.int_range(pl.len()) >= 0
 _CHOICES = frozenset({"when", "min_of", "max_of", "among"})
 """Steps whose constants become columns: Polars loses the height of a column behind a condition that is never true."""

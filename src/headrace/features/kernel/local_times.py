@@ -23,6 +23,8 @@ _EARLIEST, _LATEST = -62_135_596_800, 4_102_444_800
 """The years 1 and 2100."""
 _CYCLE = 146_097 * 86_400
 """The calendar, and every rule of a zone, repeats after 400 years."""
+_DAY = 86_400 * _SECOND
+_NEVER = np.iinfo(np.int64).max
 _STEP = 14 * 86_400
 """No rule changes the offset twice in two weeks."""
 
@@ -35,6 +37,19 @@ def in_zone(micros: NDArray[np.int64], zone: str) -> NDArray[np.int64]:
     turned = np.where(later, (micros - _LATEST * _SECOND) % (_CYCLE * _SECOND) + _LATEST * _SECOND, micros)
     far = _offsets(turned, *_far_table(zone))
     return micros + np.where(later, far, _offsets(micros, *_table(zone)))
+
+
+def from_zone(local: NDArray[np.int64], zone: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the times in UTC at which clocks in a zone show local times, and whether there is such a time.
+
+    A time that is shown twice is the earlier one. Offsets are below a day, so those of a day before and after count.
+    """
+    found = np.full(local.shape, _NEVER)
+    for around in (-_DAY, 0, _DAY):
+        offset = in_zone(local + around, zone) - (local + around)
+        shown = in_zone(local - offset, zone) == local
+        found = np.where(shown, np.minimum(found, local - offset), found)
+    return found, found != _NEVER
 
 
 def _offsets(micros: NDArray[np.int64], starts: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:

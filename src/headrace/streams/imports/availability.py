@@ -8,17 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
 import polars as pl
 
 from headrace.base.times import duration_us, epoch_us
+from headrace.base.zones import time_zone
 from headrace.bus.nested_columns import column_of
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.bus.stream_spec import AVAILABLE_AT
-from headrace.errors import SettingsError
+from headrace.errors import DefinitionError, SettingsError
+from headrace.streams.imports.column_fields import utc_column
 from headrace.streams.imports.wire_rows import near_times
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Availability:
         has_zone = column.dtype.time_zone is not None
         column = column.zip_with(near_times(column), pl.Series([None], dtype=column.dtype))
         if not has_zone:
-            column = column.dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null")
+            column = utc_column(column, str(self.zone))
         return column.dt.convert_time_zone("UTC").dt.cast_time_unit("us").to_physical()
 
     def _of_lines(self, lines: Sequence[bytes]) -> pl.Series:
@@ -115,9 +116,9 @@ class Availability:
 
 def _check_zone(zone: str | None) -> None:
     try:
-        ZoneInfo(zone or "UTC")
-    except (KeyError, OSError, ValueError) as error:
-        raise SettingsError(f"--zone {zone}: there is no such zone; write one such as UTC or Europe/Berlin") from error
+        time_zone(zone or "UTC")
+    except DefinitionError as error:
+        raise SettingsError(f"--zone {zone}: {error}") from error
 
 
 def _time_in(decode: Any, line: bytes) -> int | None:

@@ -15,6 +15,7 @@ import polars as pl
 from headrace.bus.codec import column_type
 from headrace.bus.wire import Epoch, TimeText
 from headrace.errors import SettingsError
+from headrace.features.kernel.local_times import from_zone
 from headrace.streams.imports.wire_rows import FIRST_YEAR_MS, LAST_YEAR_MS
 
 if TYPE_CHECKING:
@@ -124,13 +125,21 @@ def _time(field: Field, dtype: pl.DataType, column: pl.Expr, zone: str | None) -
         if dtype.time_zone is None and zone is None:
             message = f"column {field.name!r} has times without a zone: say which with --zone UTC, or another one"
             raise SettingsError(message)
-        zoned = (
-            column if dtype.time_zone else column.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-        )
+        zoned = column
+        if dtype.time_zone is None:
+            zoned = column.map_batches(lambda series: utc_column(series, str(zone)), return_dtype=_UTC)
         return _near(zoned.dt.convert_time_zone("UTC").cast(_UTC))
     if dtype == pl.String and not isinstance(field.form, (Epoch, TimeText)):
         return _near(column.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False))
     return None
+
+
+def utc_column(column: pl.Series, zone: str) -> pl.Series:
+    """Return times in UTC of what clocks in a zone show: the earlier one of two, and null for one that is skipped."""
+    local = column.cast(pl.Datetime("us")).to_physical()
+    micros, is_time = from_zone(local.fill_null(0).to_numpy(), zone)
+    found = pl.Series(micros).set(pl.Series(~is_time), None).set(local.is_null(), None)
+    return found.cast(_UTC).alias(column.name)
 
 
 def _near(time: pl.Expr) -> pl.Expr:
