@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import msgspec
+from rich.console import Console
+from typer.testing import CliRunner
 
+from headrace.app.cli import build
+from headrace.app.commands.top import screen
 from headrace.app.snapshot.snapshot import Snapshot, encode
 from headrace.app.snapshot.snapshot_fold import SnapshotFold
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
@@ -160,3 +165,24 @@ def test_the_versions_have_the_interval_of_their_gate() -> None:
         (2, "live", 0.02, 0.01),
     ]
     assert found.since_us == T0 + 2
+
+
+def test_the_screen_shows_the_sentences_and_a_dash_for_what_nobody_has_told() -> None:
+    console = Console(width=200, file=io.StringIO())
+    with console.capture() as captured:
+        console.print(screen(fold(*HEALTHY[2:]).snapshot(NOW)))
+    lines = captured.get().splitlines()
+    assert lines[0].startswith("headrace shop, at ")
+    assert [line.split()[:2] for line in lines[2:6]] == [
+        ["complete", "?"], ["fresh", "?"], ["learning", "ok"], ["applied", "ok"],
+    ]  # fmt: skip
+    assert next(line for line in lines if line.startswith("orders")).split() == ["orders", "0", *"-" * 7]
+
+
+def test_top_says_that_it_needs_a_terminal() -> None:
+    done = CliRunner().invoke(build(), ["top"])
+    assert "use `headrace status`" in str(done.exception)
+
+
+def test_a_stopped_or_unheard_partition_does_not_hide_that_the_others_are_fresh() -> None:
+    assert fold(*HEALTHY, partitions=3).snapshot(NOW).now.fresh.mark == "ok"

@@ -95,7 +95,7 @@ def _fresh(told: Told) -> Iterator[NowSentence]:
     for part in sorted(late, key=lambda each: -(each.lag or 0)):
         where = f"{part.topic} {part.partition}, {part.lag:,} records"
         yield _said("warning", f"{_count(late, 'partition')} more than {_LAG_S} s behind: {where}")
-    if any(each.lag is None for each in partitions):
+    if any(each.lag is None and each.stopped is None for each in partitions if each.observed_us is not None):
         yield _said("unknown", "a worker has not told how far it is behind", told.begun_us)
     left = sum(each.lag or 0 for each in partitions)
     yield _said("ok", f"{_all(views, 'view')} up to date; {left:,} records wait to be read")

@@ -38,13 +38,18 @@ def print_list(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, json: 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a table with one line a row. ``columns`` are its header and the fields that are shown."""
+    _print(table_of(columns, rows))
+
+
+def table_of(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table that :func:`print_rows` prints."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(*columns, header_style="bold", box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(_word(row[name]), overflow="fold") for name in columns))
-    _print(table)
+    return table
 
 
 def print_details(content: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import structlog
 
 from headrace.app.processes.connections import kafka_address
 from headrace.app.project.project import load_project
-from headrace.app.ui.live_snapshot import LiveSnapshot
+from headrace.app.snapshot.live_snapshot import LiveSnapshot
 from headrace.errors import require
 
 if TYPE_CHECKING:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from headrace.app.snapshot.control_topic_reader import ControlTopicReader
 from headrace.app.snapshot.snapshot_fold import SnapshotFold
 from headrace.base.background_loop import BackgroundLoop
 from headrace.base.times import Clock, wall_clock
+from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
     from headrace.app.project.project import Project
     from headrace.app.project.settings import Settings
     from headrace.app.snapshot.snapshot import Snapshot
 
-_POLL_S = 0.5
+logger = structlog.get_logger(__name__)
+_POLL_S, _AGAIN_S = 0.5, 2.0
 _END_S = 3.0
 
 
@@ -30,6 +34,7 @@ class LiveSnapshot:
         self._fold = SnapshotFold(settings.topics, settings.signing, sorted(project.models), begun_us=clock())
         self._reader = ControlTopicReader(servers, settings.topics, self._fold, sorted(project.streams), clock)
         self._loop = BackgroundLoop("snapshot", self._step)
+        self._said = ""
 
     def start(self) -> None:
         """Begin to read."""
@@ -45,4 +50,10 @@ class LiveSnapshot:
         return self._fold.snapshot(self._clock())
 
     def _step(self) -> None:
-        self._reader.poll(_POLL_S)
+        try:
+            self._reader.poll(_POLL_S)
+        except BusUnavailableError as error:  # the snapshot tells it, and a page has to recover soon
+            if str(error) != self._said:
+                logger.warning("Kafka cannot be read", error=str(error))
+            self._said = str(error)
+            self._loop.stopping.wait(_AGAIN_S)
