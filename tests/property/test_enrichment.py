@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
-from headrace import FeatureService, col
+from headrace import Count, Entity, FeatureService, FeatureView, Last, Lifetime, Max, Role, Sum, col
 from headrace.errors import NotInLogYetError
+from headrace.features.offline.feature_history import FeatureHistory, OwnRecords
+from headrace.features.offline.growing_history import GrowingHistory
 from headrace.streams.processors.event_features import EventFeatures
 from headrace.streams.processors.log_reach import CLOCKS_US, LogReach
 from tests.support.every_aggregate import Sale, build, sales, same, view
@@ -177,3 +182,41 @@ def test_an_event_waits_until_no_earlier_record_can_come() -> None:
     scene.log.logged = {0: 0, 1: 1}
     with pytest.raises(NotInLogYetError, match="offset 0 of partition 0 of 'sales', which workers have not logged"):
         made(scene.features(), [first])
+
+
+IN_ALL = FeatureView(
+    "all_sales", Entity("all", keys=[]), sales, ["1h", Lifetime()], {"n": Count(), "high": Max("pieces")}
+)
+IN_ROLES = FeatureView(
+    "buyer",
+    Entity("buyer"),
+    [Role(sales, amount=-col("amount")), Role(sales, buyer="shop")],
+    ["1h", Lifetime()],
+    {"n": Count(), "sum": Sum("amount"), "last": Last("pieces")},
+)
+
+
+@settings(max_examples=examples(4), deadline=None)
+@given(EVENTS, st.sampled_from(["excluded", "included"]))
+def test_rows_that_a_batch_cannot_use_change_no_value(raw: list[tuple[Any, ...]], rule: Any) -> None:
+    """Views of all keys, of roles and of an entity: as from an index of all rows."""
+    scene, specs = Scene(raw, rule), [view.spec, IN_ALL.spec, IN_ROLES.spec]
+    scene.finish()
+    history = GrowingHistory(specs, scene.log.log)
+    history.refresh(scene.log.snapshot())
+    whole = FeatureHistory(specs, scene.log.log)
+    whole.refresh(scene.log.snapshot())
+    for rows in (scene.rows, scene.rows[-1:]):
+        keys = pl.DataFrame(
+            [row["event"] for row in rows], schema={"shop": pl.String, "till": pl.Int64, "buyer": pl.String}
+        )
+        at_us = np.array([min(row["time_us"], row["available_us"]) for row in rows], np.int64)
+        places = pl.DataFrame(
+            {
+                "__partition": [row["partition"] for row in rows],
+                "__topic_id": [TOPIC_ID for _ in rows],
+                "__offset": [row["offset"] for row in rows],
+            }
+        )
+        own = OwnRecords(sales.topic, places, rule)
+        assert_frame_equal(history.features(keys, at_us, own), whole.features(keys, at_us, own=own))

@@ -52,6 +52,10 @@ class EnrichedProject(ProcessorProject):
         except FeaturesUnknownError:  # the worker has not come so far
             return None
 
+    def logged_payments(self) -> int:
+        """How many payments the event log has."""
+        return self.event_log.read(self.payments).height if self.event_log.exists(self.payments) else 0
+
     def written(self) -> list[dict[str, Any]]:
         """The events of the enriched stream that a reader of committed records sees."""
         return [json.loads(each.value() or b"") for each in committed_records(self.servers, self.compared.topic)]

@@ -104,7 +104,7 @@ class _Reader:
         self._log, self._next = log, dict.fromkeys(log.records, 0)
         self._columns = ["__topic_id", "__partition", "__offset", "__verdict", *columns]
 
-    def read(self, snapshot: LogSnapshot) -> pl.DataFrame:
+    def read(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
         del snapshot
         parts = []
         for partition, frame in self._log._frames.items():

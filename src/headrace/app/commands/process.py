@@ -25,12 +25,17 @@ def process(
             "name of the machine, and a number."
         ),
     ] = None,
+    replay: Annotated[
+        bool,
+        typer.Option("--replay", help="Give the named processors what the event log has of their source, and end."),
+    ] = False,
     metrics_port: MetricsPort = None,
     log_level: LogLevel = "info",
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
 ) -> None:
     """Give the events of streams to the project's processors, and write what they give, exactly once, until stopped."""
+    from headrace.app.processes.processors import replay as replay_history
     from headrace.app.processes.processors import run
     from headrace.app.project.project import load_project
     from headrace.app.terminal.logs import configure_logs
@@ -39,4 +44,5 @@ def process(
     configure_logs(log_level)
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, process_metrics_port=metrics_port)
     arm(os.environ.get("FAILPOINT"))
-    run(settings, load_project(settings), names or [], instance=instance)
+    start = replay_history if replay else run
+    start(settings, load_project(settings), names or [], instance=instance)

@@ -8,6 +8,7 @@ import re
 import socket
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -67,6 +68,49 @@ def run(settings: Settings, project: Project, names: Sequence[str], *, instance:
         held.enter_context(status_served(metrics.registry, settings.metrics_host, settings.process_metrics_port))
         held.enter_context(stop_signals.calling(lambda: None))
         _run(loops)
+
+
+def replay(settings: Settings, project: Project, names: Sequence[str], *, instance: str | None) -> None:
+    """Give processors the events that the event log has and they have not had, with a progress bar.
+
+    Topics that they write and that are not there yet are made for history: producers stamp the records. Raises
+    ProjectError, DataFolderInUseError, and what a processor's run raises: then it goes on if it is begun again.
+    """
+    require("polars", "worker")
+    from headrace.app.terminal.progress import progress
+    from headrace.event_log.event_log import EventLog
+    from headrace.streams.processors.logged_input import LoggedInput
+    from headrace.streams.processors.processor_run import ProcessorRun
+
+    if not names:
+        raise ProjectError("name the processors whose history is to be made: headrace process --replay large_payments")
+    log = EventLog(settings.event_log, namespace=settings.namespace)
+    servers = kafka_address(settings)
+    make_private(settings.data_dir)
+    with ExitStack() as held:
+        place = _place(settings, instance, held)
+        for each in _chosen(project, names):
+            store = schemas(settings, (each.source, *each.into))
+            _make_history_topics(each, servers)
+            of = ProcessorRun(each, _Options(settings, servers, store, place).of(each))
+            held.callback(of.close)
+            steps = of.replay(partial(LoggedInput, each, log))
+            before, count = next(steps)
+            with progress(each.name, count) as advance:
+                for done, _ in steps:
+                    advance(done - before)
+                    before = done
+            logger.info("the history is processed", processor=each.name, events=before)
+
+
+def _make_history_topics(processor: Processor, servers: str) -> None:
+    from headrace.bus.kafka_clients import admin
+    from headrace.bus.topics import TopicPlan, ensure_topics, incarnations, stream_config
+
+    topic = processor.source.topic
+    partitions = incarnations(admin(servers), [topic])[topic].partitions
+    ensure_topics(servers, [TopicPlan(each.topic, partitions, stream_config(replay=True)) for each in processor.into])
+    _make_ready(processor, servers)
 
 
 def _chosen(project: Project, names: Sequence[str]) -> list[Processor]:

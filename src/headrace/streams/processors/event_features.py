@@ -158,10 +158,11 @@ class EventFeatures:
         if self._history is None:
             self._history = GrowingHistory(self._specs, self._log)
         self._history.refresh(log)
-        until: dict[str, int] = {}
+        delays: dict[str, list[int]] = {}
         for spec in self._specs:
             for topic in spec.topics:
-                until[topic] = max(until.get(topic, -(2**62)), int(at_us.max()) - spec.delay_us)
+                delays.setdefault(topic, []).append(spec.delay_us)
+        until = {topic: int(at_us.max()) - min(of_views) for topic, of_views in delays.items()}
         return self._reach.awaited(log, self._history.clocks, until)
 
 

@@ -19,6 +19,7 @@ from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from datetime import datetime
 
     from confluent_kafka import Message
 
@@ -30,11 +31,15 @@ _PARTITION = methodcaller("partition")
 
 @dataclass(frozen=True)
 class InputBatch:
-    """The records of a batch, in the order of partition and offset. ``read`` makes events of records."""
+    """The records of a batch, in the order of partition and offset. ``read`` makes events of records.
+
+    ``at``: when what is made from it was available, if it is history; None: when it is written.
+    """
 
     messages: Sequence[Message]
     read: Callable[[int, int], Any]
     begin: int = 0
+    at: datetime | None = None
 
     def events(self) -> Any:
         """Return the events, a list or a frame. They are new each time: a function may have changed the last ones."""
@@ -42,7 +47,7 @@ class InputBatch:
 
     def part(self, begin: int, end: int) -> InputBatch:
         """Return the records from one position to below another."""
-        return InputBatch(self.messages[begin:end], self.read, self.begin + begin)
+        return InputBatch(self.messages[begin:end], self.read, self.begin + begin, self.at)
 
 
 class InputReader:

@@ -23,7 +23,7 @@ from headrace.streams.processors.processor_metrics import ProcessorMetrics
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from confluent_kafka import Message
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headrace.bus.stream import Stream
     from headrace.streams.processors.event_features import EventFeatures
     from headrace.streams.processors.input_batch import InputBatch
+    from headrace.streams.processors.logged_input import LoggedInput
     from headrace.streams.processors.processor import Processor
 
     Duplicates = Callable[[Sequence[Message]], Collection[tuple[int, int]]]
@@ -135,7 +136,30 @@ class ProcessorRun:
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
+    def replay(self, read: Callable[[bytes, Mapping[int, int]], LoggedInput]) -> Iterator[tuple[int, int]]:
+        """Process the history that ``read`` returns for the id of the topic and the committed offsets.
+
+        Yields how many events are done, and how many there are, after each transaction. Nothing else may run this
+        processor meanwhile. Raises what :meth:`look` raises, and OfflineStoreUnavailableError; begun again, it goes on.
+        """
+        consumer, topic = self._connected(), self._processor.source.topic
+        partitions = range(incarnations(admin(self._options.servers), [topic])[topic].partitions)
+        known = {partition: consumer.committed(topic, partition) or 0 for partition in partitions}
+        logged, done = read(self._source_id, known), 0
+        yield done, logged.count
+        for batch, ends in logged.batches(self._options.batch_rows):
+            self._take(batch, ends)
+            done += len(batch.messages)
+            yield done, logged.count
+
     def _joined(self) -> BatchConsumer:
+        is_new = self._consumer is None
+        consumer = self._connected()
+        if is_new:
+            consumer.subscribe([self._processor.source.topic], self)
+        return consumer
+
+    def _connected(self) -> BatchConsumer:
         options, topic = self._options, self._processor.source.topic
         if self._transactions is None:  # this ends what an attempt has left, before its offsets are read
             self._transactions = OutputTransactions(options.servers, options.transactional_id)
@@ -145,7 +169,6 @@ class ProcessorRun:
             self._reader = self._new_reader()
             self._features = None if options.enriched is None else options.enriched(self._source_id)
             self._consumer = BatchConsumer(options.servers, options.group)
-            self._consumer.subscribe([topic], self)
         return self._consumer
 
     def _new_reader(self) -> InputReader:
@@ -246,7 +269,7 @@ class ProcessorRun:
             return outcome
         events = batch.events()  # if they cannot be read, the function is not to blame
         try:
-            self._call(batch.messages, events, outcome)
+            self._call(batch, events, outcome)
         except (MemoryError, TransientError, FeaturesUnknownError):  # the events are not to blame
             raise
         except (Exception, SystemExit) as error:
@@ -264,12 +287,12 @@ class ProcessorRun:
             outcome.produced.update(one.produced)
         return outcome
 
-    def _call(self, messages: Sequence[Message], events: Any, outcome: _BatchOutcome) -> None:
+    def _call(self, batch: InputBatch, events: Any, outcome: _BatchOutcome) -> None:
         found: Sequence[tuple[Stream, Event, datetime | None]]
         if self._features is None:
-            found = [(stream, event, None) for stream, event in self._processor.outputs(events)]
+            found = [(stream, event, batch.at) for stream, event in self._processor.outputs(events)]
         else:
-            found = self._features.outputs(messages, events)
+            found = self._features.outputs(batch.messages, events)
         outcome.records = [record_of(stream, event, self._writers[stream.topic], at) for stream, event, at in found]
         outcome.produced = Counter(stream.topic for stream, _, _ in found)
 
