@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -19,12 +20,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.base.background_tasks import BackgroundTask, BackgroundTasks
+from headrace.base.loop_pulse import LoopPulse
+from headrace.base.waiting import UntilAvailable
 from headrace.bus.kafka_clients import admin
-from headrace.bus.process_status import ProcessStatus, serve_status
+from headrace.bus.process_status import ProcessProbes, ProcessStatus, serve_status
 from headrace.bus.topics import incarnations
 from headrace.bus.unreadable_records import KafkaPlace, UnreadableRecords
 from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
-from headrace.errors import CodecError, SettingsError
+from headrace.errors import BusUnavailableError, CodecError, SettingsError
 from headrace.streams.metrics import WorkerMetrics
 from headrace.trainers.process.trainer_heartbeat import TrainerHeartbeats
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
@@ -183,6 +186,30 @@ def test_the_probes_name_a_task_that_fails_without_its_error() -> None:
         with task.attempt():
             pass
         assert probe(port, "readyz") == (200, "ok\n")
+
+
+def test_a_probe_says_that_the_loop_stands_and_that_a_worker_has_not_begun() -> None:
+    now, metrics = [0.0], WorkerMetrics()
+    pulse = LoopPulse(lambda: now[0])
+    probes = ProcessProbes(pulse.problem, metrics.unready)
+    with serve_status(metrics.registry, "127.0.0.1", 0, BackgroundTasks(), probes=probes) as port:
+        status, said = probe(port, "readyz")
+        assert (status, said) == (503, "nothing was reported yet: the log says what it waits for\n")
+        metrics.reported(WorkerReport("w", 7_000_000, []), {})
+        assert probe(port, "readyz") == probe(port, "livez") == (200, "ok\n")
+        now[0] = 61.5
+        assert probe(port, "livez") == (503, "the loop has not moved for 61 s\n")
+        assert probe(port, "readyz") == (200, "ok\n")
+        stop = threading.Event()
+        left = [1]
+
+        def away() -> str:
+            if left.pop() if left else None:
+                raise BusUnavailableError("no answer")
+            return "here"
+
+        assert UntilAvailable(stop, pulse.moved)(away) == "here"  # who waits for a store moves
+        assert probe(port, "livez") == (200, "ok\n")
 
 
 def probe(port: int, name: str) -> tuple[int, str]:

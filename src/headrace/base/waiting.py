@@ -26,11 +26,12 @@ class UntilAvailable:
         until_available = UntilAvailable(stop)
         position = until_available(writer.position, source)
 
-    The action itself must not wait in this way: then one place decides when waiting ends.
+    The action itself must not wait in this way: then one place decides when waiting ends. ``moved`` is called after
+    each attempt that failed: who waits is not stuck.
     """
 
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
+    def __init__(self, stop: threading.Event, moved: Callable[[], None] = lambda: None) -> None:
+        self._stop, self._moved = stop, moved
 
     def __call__(self, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of the action. Any error that is not a TransientError is raised at once."""
@@ -41,6 +42,7 @@ class UntilAvailable:
             except TransientError as error:
                 if self._stop.is_set():
                     raise
+                self._moved()
                 logger.warning("waiting for a store", error=str(error))
                 self._stop.wait(wait)
                 wait = min(wait * 2, _MOST_S)

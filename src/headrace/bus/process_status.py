@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -19,7 +20,7 @@ from headrace.bus.unreadable_records import UNREADABLE, UnreadableRecords
 from headrace.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from prometheus_client import CollectorRegistry, Metric
@@ -51,19 +52,46 @@ class _QuietHandler(WSGIRequestHandler):
         """Log nothing."""
 
 
-def status_served(registry: CollectorRegistry, host: str, port: int | None) -> AbstractContextManager[object]:
+def _fine() -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class ProcessProbes:
+    """What the probes ask beside the tasks: ``stands`` for `/livez`, ``unready`` for `/readyz`.
+
+    Each returns lines that say what is wrong; an empty text if nothing is. They answer at once.
+    """
+
+    stands: Callable[[], str] = _fine
+    unready: Callable[[], str] = _fine
+
+
+_NO_PROBES = ProcessProbes()
+
+
+def status_served(
+    registry: CollectorRegistry, host: str, port: int | None, probes: ProcessProbes = _NO_PROBES
+) -> AbstractContextManager[object]:
     """Return :func:`serve_status` for the port of a setting. Without one, or for 0, nothing is served."""
-    return serve_status(registry, host, port) if port else nullcontext()
+    return serve_status(registry, host, port, probes=probes) if port else nullcontext()
 
 
 @contextmanager
-def serve_status(registry: CollectorRegistry, host: str, port: int, tasks: BackgroundTasks = TASKS) -> Iterator[int]:
+def serve_status(
+    registry: CollectorRegistry,
+    host: str,
+    port: int,
+    tasks: BackgroundTasks = TASKS,
+    *,
+    probes: ProcessProbes = _NO_PROBES,
+) -> Iterator[int]:
     """Serve `/metrics`, `/livez` and `/readyz` for as long as the context lasts.
 
     Give the port; for 0 the system chooses one. Raises SettingsError if the port is taken.
     """
     try:
-        server = make_server(host, port, _application(registry, tasks), ThreadingWSGIServer, _QuietHandler)
+        server = make_server(host, port, _application(registry, tasks, probes), ThreadingWSGIServer, _QuietHandler)
     except OSError as error:
         message = f"metrics cannot be served on {host}:{port}: {error}; choose another one with --metrics-port"
         raise SettingsError(message) from error
@@ -77,26 +105,25 @@ def serve_status(registry: CollectorRegistry, host: str, port: int, tasks: Backg
         thread.join()
 
 
-def _application(registry: CollectorRegistry, tasks: BackgroundTasks) -> WSGIApplication:
+def _application(registry: CollectorRegistry, tasks: BackgroundTasks, probes: ProcessProbes) -> WSGIApplication:
     metrics: WSGIApplication = make_wsgi_app(registry)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
             case "/livez":
-                return _answer(start_response, HTTPStatus.OK, "ok\n")
+                return _answer(start_response, probes.stands())
             case "/readyz":
-                failing = _failing(tasks)
-                status = HTTPStatus.SERVICE_UNAVAILABLE if failing else HTTPStatus.OK
-                return _answer(start_response, status, failing or "ok\n")
+                return _answer(start_response, probes.unready() + _failing(tasks))
             case _:
                 return metrics(environ, start_response)
 
     return application
 
 
-def _answer(start_response: StartResponse, status: HTTPStatus, text: str) -> Iterable[bytes]:
+def _answer(start_response: StartResponse, problem: str) -> Iterable[bytes]:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
     start_response(f"{status.value} {status.phrase}", [("Content-Type", "text/plain; charset=utf-8")])
-    return [text.encode()]
+    return [(problem or "ok\n").encode()]
 
 
 def _failing(tasks: BackgroundTasks) -> str:

@@ -83,6 +83,10 @@ class WorkerMetrics(PlaneMetrics, Collector):
         """Keep the report until :meth:`collect` turns it into metrics."""
         self._ends, self._report = ends, report
 
+    def unready(self) -> str:
+        """Return a line if the worker has not reported yet: it waits for its stores; else an empty text."""
+        return "" if self._report is not None else "nothing was reported yet: the log says what it waits for\n"
+
     def collect(self) -> Iterator[Metric]:
         """Return the metrics of the last report. Before the first report they have no values."""
         report = self._report

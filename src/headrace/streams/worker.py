@@ -18,7 +18,7 @@ from headrace.bus.control import ControlMessage, FlushRequest, decode_control
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, ControlTopics
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.kafka_clients import admin
-from headrace.bus.process_status import status_served
+from headrace.bus.process_status import ProcessProbes, status_served
 from headrace.bus.report_sender import ReportSender
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import (
@@ -183,7 +183,8 @@ def run_worker(
     )  # fmt: skip
     app = shell(name, config.data_dir)
     _flush_on_request(app, config, plane)
-    with upkeep, status_served(metrics.registry, config.metrics_host, config.metrics_port):
+    probes = ProcessProbes(plane.pulse.problem, metrics.unready)
+    with upkeep, status_served(metrics.registry, config.metrics_host, config.metrics_port, probes):
         gc.collect()
         gc.freeze()  # collections need not look at what the libraries made again: that would stop batches
         run_shell(app, ThreadService(plane.run, plane.stop))

@@ -12,6 +12,7 @@ import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from headrace.base.loop_pulse import LoopPulse
 from headrace.base.waiting import UntilAvailable
 from headrace.bus.consumer import BatchConsumer
 from headrace.bus.kafka_clients import admin
@@ -67,7 +68,9 @@ class DataPlane:
         self._store, self._log, self._environment = store, log, environment
         self._meter = meter or PlaneMetrics()
         self._signals = PlaneSignals(stop=threading.Event(), flush=threading.Event())
-        self._until_available = UntilAvailable(self._signals.stop)
+        self.pulse = LoopPulse()
+        """Whether the loop moves, or waits for a store."""
+        self._until_available = UntilAvailable(self._signals.stop, self.pulse.moved)
         self._partitions = Partitions(
             Retries(
                 config.reacquire_s,
@@ -81,6 +84,7 @@ class DataPlane:
         """Consume until stopped. Flush everything before it returns, or raise the error that made this impossible."""
         with self._opened() as loop:
             while not self._signals.stop.is_set():
+                self.pulse.moved()
                 loop.step()
 
     # -- from any thread ----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from headrace.base.failpoints import failpoint
+from headrace.base.loop_pulse import LoopPulse
 from headrace.base.waiting import UntilAvailable
 from headrace.bus import kafka_clients
 from headrace.bus.control_topics import ControlTopics
@@ -75,7 +76,9 @@ class RunnerLoop:
         self._owned = owned or OwnedPartitions()
         self._cancelled = cancelled or CancelledRuns()
         self._stopping = threading.Event()
-        self._patiently = UntilAvailable(self._stopping)
+        self.pulse = LoopPulse()
+        """Whether the loop moves, also while a run goes on or waits for a store."""
+        self._patiently = UntilAvailable(self._stopping, self.pulse.moved)
         self._waiting: deque[Message] = deque()
 
     def stop(self) -> None:
@@ -109,6 +112,7 @@ class RunnerLoop:
         pool.submit(runners)  # now: MLflow takes seconds to import, for which the first run would wait
         try:
             while not self._stopping.is_set():
+                self.pulse.moved()
                 message = self._waiting.popleft() if self._waiting else consumer.poll(_POLL_S)
                 if message is not None and not self._is_error(message):
                     self._take(consumer, pool, runners, message)
@@ -182,6 +186,7 @@ class RunnerLoop:
 
         future: Future[RunEnded | None] = pool.submit(run)
         while not future.done():
+            self.pulse.moved()
             if self._stopping.is_set():
                 raise StoppingError(f"request {request.request_id} was not answered before the trainer stopped")
             other = consumer.poll(_POLL_S)  # keeps the membership; after a rebalance the pause may be over

@@ -18,7 +18,7 @@ from headrace.bus import check_report
 from headrace.bus.control import ControlMessage, Tick, decode_control
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, ControlTopics
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
-from headrace.bus.process_status import status_served
+from headrace.bus.process_status import ProcessProbes, status_served
 from headrace.bus.producer import EventProducer
 from headrace.bus.report_sender import HeartbeatSender, ReportSender, process_name
 from headrace.bus.tail import TopicTail
@@ -363,7 +363,8 @@ def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
     listen(app, servers, topics.observations, decode_report, trainer.on_heartbeat)
     listen(app, servers, topics.operator_requests, decode_operator, trainer.on_operator)
     listen(app, servers, topics.runs, lambda value: decode(value, RunEnded), trainer.on_run)
-    with status_served(trainer.metrics.registry, config.metrics_host, config.metrics_port):
+    probes = ProcessProbes(loop.pulse.problem)
+    with status_served(trainer.metrics.registry, config.metrics_host, config.metrics_port, probes):
         aliases.start()
         sender.start()
         try:
