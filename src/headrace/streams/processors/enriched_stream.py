@@ -157,9 +157,8 @@ def _event(where: str, origin: Stream, service: FeatureService) -> type[Event]:
 
 
 def _hint(kind: str) -> Any:
-    if kind.startswith("vector("):
-        return list[float] | None
     if kind.startswith("list("):
         return list[_TYPES[kind[5:-1]]] | None  # type: ignore[misc]  # a type that is known at run time only
     dim = dim_of(kind)
-    return _TYPES[kind] | None if dim is None else Annotated[list[float], Vector(dim)] | None
+    of: Any = _TYPES[kind] if dim is None else Annotated[list[float], Vector(dim)]
+    return of | None
