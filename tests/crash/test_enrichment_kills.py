@@ -63,7 +63,7 @@ def test_a_chain_that_is_killed_at_each_step_is_exact(services: LocalServices, n
         for turn, step in enumerate(STEPS):  # in turn the processor and the enrichment
             project.put(*(payment(ROWS * turn + number) for number in range(ROWS)), topic=raw)
             with project.process(FAILPOINT=f"{step}:{2 + 2 * turn}", **SMALL) as process:
-                assert process.wait(60) == -signal.SIGKILL, project.log()
+                assert process.wait(150) == -signal.SIGKILL, project.log()
         with project.process(**SMALL) as process:
             found = project.await_written(len(good))
             highest = {

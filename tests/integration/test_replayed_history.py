@@ -56,9 +56,9 @@ def test_history_that_kafka_has_deleted_is_enriched_once(
             future.result(30)
         name, small = project.compared.processor.name, {"HEADRACE_PROCESS_BATCH_SIZE": "20"}
         with project.process("--replay", name, FAILPOINT="before-process-commit:2", **small) as process:
-            assert process.wait(60) == -signal.SIGKILL, project.log()
+            assert process.wait(150) == -signal.SIGKILL, project.log()
         with project.process("--replay", name, **small) as process:
-            assert process.wait(90) == 0, project.log()
+            assert process.wait(150) == 0, project.log()
         assert_right(project, ROWS)
         with project.process(**small) as process:  # it goes on in Kafka where the history ends
             send(project, range(ROWS, ROWS + 3))

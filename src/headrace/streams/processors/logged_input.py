@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from headrace.streams.processors.processor import Processor
 
 _PLACE = ["__partition", "__offset"]
-Positions = dict[tuple[str, int], int]
+NextOffsets = dict[tuple[str, int], int]
 """The next offset of each topic's partitions."""
 
 
@@ -82,7 +82,7 @@ class LoggedInput:
         """The number of the records. Raises OfflineStoreUnavailableError."""
         return self._places.height
 
-    def batches(self, rows: int) -> Iterator[tuple[InputBatch, Positions]]:
+    def batches(self, rows: int) -> Iterator[tuple[InputBatch, NextOffsets]]:
         """Yield the records in batches, and the next offset of each partition that a batch has.
 
         Raises OfflineStoreUnavailableError.
