@@ -91,6 +91,22 @@ class ProjectUnderTest:
         finally:
             process.stop()
 
+    @contextmanager
+    def running(self, *command: str) -> Iterator[None]:
+        """Run another command of headrace, such as ``running("trainer")`` or ``running("process")``, in the context.
+
+        It may still be starting when the context begins. Raises ProcessDiedError, with the end of its log, if it ended
+        by itself meanwhile.
+        """
+        log = self._folder / f"{command[0]}.log"
+        process = self._start(*command, log=log)
+        try:
+            yield
+            if not process.running:
+                raise ProcessDiedError(f"headrace {' '.join(command)} ended by itself; see {log}:\n{_end(log)}")
+        finally:
+            process.stop()
+
     def counted(self, timeout: Duration = "60s") -> None:
         """Wait until every view has counted all records that its topics have now. Needs a :meth:`worker`.
 

@@ -28,12 +28,29 @@ device = Entity("device", str)
 merchant = Entity("merchant", str)
 abroad = col("country") != col("home")
 
+usual = FeatureView(
+    "usual",
+    entity=card,
+    source=payments,
+    windows=["30d"],
+    features={"mean": Mean("amount"), "std": Std("amount")},
+)
+z = {"z": (col("amount") - col("usual__mean_30d")) / col("usual__std_30d")}
+compared = payments.with_features(FeatureService("usual", [usual], z, {"amount": float}))  # each as of its own time
+
 spending = FeatureView(
     "spending",
     entity=card,
     source=[payments, Role(refunds, event_time="paid_at", takes_back=True)],  # a refund takes its payment back
     windows=["1d", "7d"],
-    features={"payments": Count(), "spent": Sum("amount"), "mean": Mean("amount"), "std": Std("amount")},
+    features={"payments": Count(), "spent": Sum("amount"), "mean": Mean("amount")},
+)
+surprises = FeatureView(
+    "surprises",
+    entity=card,
+    source=compared,
+    windows=["1d", "30d"],
+    features={"highest_z": Max("z"), "unusual": Count(where=col("z") > 3)},
 )
 bursts = FeatureView(
     "bursts",
@@ -81,9 +98,9 @@ profile = FeatureView(
 )
 card_risk = FeatureService(
     "card_risk",
-    [spending, bursts, habits, handset, shop, profile],
+    [usual, spending, surprises, bursts, habits, handset, shop, profile],
     on_demand={
-        "z": (col("amount") - col("spending__mean_7d")) / col("spending__std_7d"),
+        **z,
         "minutes_since": col("habits__since_30d") / 60,
         "known_device": col("device").is_in(col("habits__devices_30d")),
         "same_country": col("country") == col("habits__country_30d"),

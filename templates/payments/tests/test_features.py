@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from streams.payments import Merchant, Payment, Refund
 
-from features.views import bursts, card_risk, habits, handset, shop, spending
+from features.views import bursts, card_risk, compared, habits, handset, shop, spending, surprises, usual
 from headrace.testing import Record, fold
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -33,6 +34,19 @@ def test_a_payment_that_is_sent_twice_counts_once():
     assert found["bursts__spent_10m"] == 25.0
     assert found["bursts__largest_10m"] == 20.0
     assert found.verdicts == {"accepted": 2, "duplicate": 1}
+
+
+def test_surprising_payments_of_a_card():
+    """`headrace process` gives each payment its z, as of its own time; here the rows have it."""
+    assert [field.name for field in compared.fields][-3:] == ["usual__mean_30d", "usual__std_30d", "z"]
+    usual_ones = {"usual__mean_30d": 20.0, "usual__std_30d": 5.0}
+    rows = [
+        msgspec.structs.asdict(paid(number, 40.0)) | usual_ones | {"z": z} for number, z in enumerate((None, 4.0, 1.0))
+    ]
+    found = fold(surprises, rows)
+    assert found["surprises__highest_z_1d"] == 4.0
+    assert found["surprises__unusual_30d"] == 1
+    assert fold(usual, [paid(1, 20.0), paid(2, 40.0)])["usual__std_30d"] == 10.0
 
 
 def test_the_habits_of_a_card():
