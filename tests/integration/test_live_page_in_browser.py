@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from headrace.app.flow.definition_graph import definition_graph
 from headrace.app.project.project import load_project
 from headrace.app.project.settings_sources import load_settings
 from headrace.app.project.ui_settings import UiSettings
@@ -75,7 +76,7 @@ class ToldDeployment:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     told = ToldDeployment()
-    page = live_page(told.read, told.project, namespace="shop", hosts=UiSettings().hosts())
+    page = live_page(told.read, definition_graph(told.project), namespace="shop", hosts=UiSettings().hosts())
     with serving(page, ConnectionLimits(answered="5m")) as url:
         yield url
 

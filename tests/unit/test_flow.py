@@ -9,7 +9,7 @@ from itertools import combinations
 import msgspec
 import pytest
 
-from headrace.app.flow.definition_graph import definition_graph
+from headrace.app.flow.definition_graph import definition_graph, definition_graph_apart
 from headrace.app.flow.flow_graph import KINDS, FlowEdge, FlowGraph, FlowNode
 from headrace.app.flow.flow_layout import HEIGHT, crossings, layout, shortened
 from headrace.app.flow.flow_svg import flow_svg, told
@@ -169,3 +169,7 @@ def test_the_drawing_and_the_words_say_the_same() -> None:
     edges = re.findall(r'data-edge="(\S+) (\S+)"', drawn)
     assert edges == [(edge.source, edge.target) for edge in LONG.edges]
     assert told(LONG).count(" feeds ") == len({edge.source for edge in LONG.edges})
+
+
+def test_a_graph_that_another_process_loads_is_the_same() -> None:
+    assert definition_graph_apart(load_settings()) == definition_graph(load_project(load_settings()))

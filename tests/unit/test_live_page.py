@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 import msgspec
 import pytest
 
-from headrace.app.project.project import Project
+from headrace.app.flow.flow_graph import FlowGraph
 from headrace.app.project.ui_settings import UiSettings
 from headrace.app.snapshot import snapshot as parts
 from headrace.app.snapshot.snapshot import Snapshot, encode
@@ -42,7 +42,7 @@ def snapshot() -> Snapshot:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    app = live_page(snapshot, Project(), namespace="<shop>", hosts=UiSettings().hosts(), viewers=1)
+    app = live_page(snapshot, FlowGraph((), ()), namespace="<shop>", hosts=UiSettings().hosts(), viewers=1)
     with serving(app) as url:
         yield url.removeprefix("http://")
 

@@ -33,7 +33,7 @@ def top(*, data_dir: DataDir = None, bootstrap_servers: BootstrapServers = None,
     from rich.console import Console
     from rich.live import Live
 
-    from headrace.app.project.project import load_project
+    from headrace.app.flow.definition_graph import definition_graph_apart
     from headrace.app.snapshot.live_snapshot import LiveSnapshot
     from headrace.base.stopping import stop_signals
 
@@ -41,7 +41,8 @@ def top(*, data_dir: DataDir = None, bootstrap_servers: BootstrapServers = None,
     if not console.is_terminal:
         raise TerminalError("`headrace top` draws on a terminal, and this is none: use `headrace status`")
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    live = LiveSnapshot(settings, load_project(settings), kafka_address(settings))
+    graph = definition_graph_apart(settings)
+    live = LiveSnapshot(settings, kafka_address(settings), models=graph.names("model"), streams=graph.names("topic"))
     live.start()
     try:
         with Live(console=console, screen=True, auto_refresh=False) as shown:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from headrace.app.flow.flow_graph import FlowEdge, FlowGraph, FlowNode
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from headrace.app.project.project import Project
+    from headrace.app.project.settings import Settings
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.view import FeatureView
     from headrace.trainers.definitions import Model
@@ -33,15 +36,38 @@ def definition_graph(project: Project, applications: Mapping[str, Mapping[str, i
         FlowNode(kind="model", name=name, facts={"version": model.version})
         for name, model in sorted(project.models.items())
     ]
-    loaded = {} if applications is None else applications
-    nodes += [
-        FlowNode(
-            kind="application", name=name, facts={"loaded": {model: loaded[name][model] for model in loaded[name]}}
-        )
-        for name in sorted(loaded)
+    return with_applications(FlowGraph(tuple(nodes), tuple(_definition_edges(project))), applications or {})
+
+
+def with_applications(graph: FlowGraph, loaded: Mapping[str, Mapping[str, int | None]]) -> FlowGraph:
+    """Return a graph with these applications, each behind the models that it has loaded a version of."""
+    nodes = [
+        FlowNode(kind="application", name=name, facts={"loaded": dict(versions)})
+        for name, versions in sorted(loaded.items())
     ]
-    edges = [*_definition_edges(project), *_application_edges(project, loaded)]
-    return FlowGraph(tuple(nodes), tuple(edges))
+    edges = [
+        FlowEdge(f"model:{model}", node.id)
+        for node in nodes
+        for model in sorted(loaded[node.name])
+        if f"model:{model}" in graph.by_id
+    ]
+    return FlowGraph((*graph.nodes, *nodes), (*graph.edges, *edges))
+
+
+def definition_graph_apart(settings: Settings) -> FlowGraph:
+    """Return the graph of a project that another process loads, which then ends.
+
+    A project imports what its models need. A process that runs for weeks and only draws them has no use for it. Raises
+    what loading the project raises.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
+        return apart.submit(_loaded_graph, settings).result()
+
+
+def _loaded_graph(settings: Settings) -> FlowGraph:
+    from headrace.app.project.project import load_project
+
+    return definition_graph(load_project(settings))
 
 
 def _topics(project: Project) -> list[str]:
@@ -88,9 +114,3 @@ def model_edges(model: Model) -> list[FlowEdge]:
         FlowEdge(f"topic:{model.requests.topic}", id_, "requests"),
         FlowEdge(f"topic:{model.label.stream.topic}", id_, "labels"),
     ]
-
-
-def _application_edges(project: Project, loaded: Mapping[str, Mapping[str, int | None]]) -> Iterator[FlowEdge]:
-    for name in sorted(loaded):
-        for model in sorted(loaded[name].keys() & project.models.keys()):
-            yield FlowEdge(f"model:{model}", f"application:{name}")

@@ -66,6 +66,10 @@ class FlowGraph(msgspec.Struct, frozen=True, dict=True):
         places = {rank: place for place, rank in enumerate(sorted(set(found.values())))}
         return {node.id: places[found[node.id]] for node in self.nodes}
 
+    def names(self, kind: NodeKind) -> list[str]:
+        """Return the names of the nodes of a kind."""
+        return [node.name for node in self.nodes if node.kind == kind]
+
     def sources(self, id_: str) -> list[FlowEdge]:
         """Return the edges that lead to a node."""
         return [edge for edge in self.edges if edge.target == id_]

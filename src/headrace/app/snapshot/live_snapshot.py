@@ -13,7 +13,8 @@ from headrace.base.times import Clock, wall_clock
 from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
-    from headrace.app.project.project import Project
+    from collections.abc import Sequence
+
     from headrace.app.project.settings import Settings
     from headrace.app.snapshot.snapshot import Snapshot
 
@@ -26,13 +27,21 @@ class LiveSnapshot:
     """Reads in a thread between :meth:`start` and :meth:`stop`. Every error of Kafka is told in the snapshot.
 
     It has no client of Redis, of the event log or of the registry, and no producer: so a page that is made of it
-    cannot write anything.
+    cannot write anything. ``models`` and ``streams`` are those of the project: they are shown before any is heard of.
     """
 
-    def __init__(self, settings: Settings, project: Project, servers: str, clock: Clock = wall_clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        servers: str,
+        *,
+        models: Sequence[str],
+        streams: Sequence[str],
+        clock: Clock = wall_clock,
+    ) -> None:
         self._clock = clock
-        self._fold = SnapshotFold(settings.topics, settings.signing, sorted(project.models), begun_us=clock())
-        self._reader = ControlTopicReader(servers, settings.topics, self._fold, sorted(project.streams), clock)
+        self._fold = SnapshotFold(settings.topics, settings.signing, sorted(models), begun_us=clock())
+        self._reader = ControlTopicReader(servers, settings.topics, self._fold, sorted(streams), clock)
         self._loop = BackgroundLoop("snapshot", self._step)
         self._said = ""
 

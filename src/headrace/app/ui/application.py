@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from headrace.app.flow.definition_graph import definition_graph
+from headrace.app.flow.definition_graph import with_applications
 from headrace.app.flow.flow_svg import flow_svg
 from headrace.app.snapshot.snapshot import encode
 from headrace.app.ui.pages import PAGES, page
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from headrace.app.project.project import Project
+    from headrace.app.flow.flow_graph import FlowGraph
     from headrace.app.snapshot.snapshot import Snapshot
 
 POLICY = (
@@ -67,8 +67,8 @@ class SafeHeaders:
 class LivePage:
     """The endpoints. ``read`` returns the snapshot of now; it is called in a thread."""
 
-    def __init__(self, read: Callable[[], Snapshot], project: Project, namespace: str, viewers: int) -> None:
-        self._read, self._project, self._namespace = read, project, namespace
+    def __init__(self, read: Callable[[], Snapshot], graph: FlowGraph, namespace: str, viewers: int) -> None:
+        self._read, self._graph, self._namespace = read, graph, namespace
         self.feed = SnapshotFeed(lambda: encode(read()), viewers)
 
     async def show(self, name: str, request: Request) -> Response:
@@ -90,20 +90,20 @@ class LivePage:
         loaded: dict[str, dict[str, int | None]] = {}
         for each in self._read().applications:
             loaded.setdefault(each.application, {})[each.model] = each.version
-        graph = definition_graph(self._project, loaded)
+        graph, models = with_applications(self._graph, loaded), self._graph.names("model")
         if focus in graph.by_id:
             return flow_svg(graph.focused(focus, 2), f"Flow around {focus}", focus=focus)
-        if len(graph.nodes) > _WIDE and self._project.models:
-            first = f"model:{min(self._project.models)}"
+        if len(graph.nodes) > _WIDE and models:
+            first = f"model:{min(models)}"
             return flow_svg(graph.focused(first, 2), f"Flow around {first}", focus=first)
         return flow_svg(graph, f"Flow of {self._namespace}")
 
 
 def live_page(
-    read: Callable[[], Snapshot], project: Project, *, namespace: str, hosts: Sequence[str], viewers: int = 100
+    read: Callable[[], Snapshot], graph: FlowGraph, *, namespace: str, hosts: Sequence[str], viewers: int = 100
 ) -> Starlette:
     """Return the application. It answers requests for these hosts alone, on any port."""
-    own = LivePage(read, project, namespace, viewers)
+    own = LivePage(read, graph, namespace, viewers)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

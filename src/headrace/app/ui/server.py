@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.app.flow.definition_graph import definition_graph_apart
 from headrace.app.processes.connections import kafka_address
-from headrace.app.project.project import load_project
 from headrace.app.snapshot.live_snapshot import LiveSnapshot
 from headrace.errors import require
 
@@ -27,10 +27,10 @@ def run(settings: Settings) -> None:
     from headrace.serving.http import ConnectionLimits
     from headrace.serving.http.server import ServerOptions, serve
 
-    own, project = settings.ui, load_project(settings)
-    live = LiveSnapshot(settings, project, kafka_address(settings))
+    own, graph = settings.ui, definition_graph_apart(settings)
+    live = LiveSnapshot(settings, kafka_address(settings), models=graph.names("model"), streams=graph.names("topic"))
     hosts = own.hosts()
-    application = live_page(live.read, project, namespace=settings.namespace, hosts=hosts, viewers=own.viewers)
+    application = live_page(live.read, graph, namespace=settings.namespace, hosts=hosts, viewers=own.viewers)
     where = ServerOptions(
         own.host,
         own.port,
