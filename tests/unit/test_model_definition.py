@@ -16,6 +16,7 @@ from headrace.features.definitions.expression import col
 from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.spec import to_document
 from headrace.features.definitions.view import FeatureView
+from headrace.features.definitions.windows import Rows, Session
 from headrace.trainers.definitions import Gate, Label, Model, any_of, drift, performance, volume
 from headrace.trainers.metrics.own_metric import own_metric
 
@@ -211,5 +212,15 @@ def test_an_aggregate_that_cannot_leave_one_event_out_is_refused() -> None:
         features={"count": Count(), "high": Max("amount"), "last": Last("amount"), "sizes": Histogram("amount", [5.0])},
     )  # fmt: skip
     with pytest.raises(DefinitionError, match=r"\['card.high \(max\)', 'card.last \(last\)'\].*only count, sum, mean"):
+        replace(fraud, features=FeatureService("fraud", [kept]))
+    assert replace(fraud, features=FeatureService("fraud", [kept]), own_event="included").own_views == [kept]
+
+
+def test_windows_of_rows_cannot_leave_one_event_out() -> None:
+    kept = FeatureView(
+        "card", entity=Entity("card", str), source=payments, windows=["1h", Rows(3), Session("30m")],
+        features={"count": Count()},
+    )  # fmt: skip
+    with pytest.raises(DefinitionError, match=r"with the windows \['card: rows_3', 'card: session_30m'\]"):
         replace(fraud, features=FeatureService("fraud", [kept]))
     assert replace(fraud, features=FeatureService("fraud", [kept]), own_event="included").own_views == [kept]
