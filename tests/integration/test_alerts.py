@@ -114,6 +114,11 @@ CASES = [
         {'headrace_failing_rules_since_timestamp_seconds{model="m",error="E"}': "_x200"},
     ),
     Case(
+        "HeadraceNotSwapped",
+        {'headrace_predictor_wanted_version{model="m"}': "4x200", 'headrace_predictor_version{model="m"}': "3x200"},
+        {'headrace_predictor_wanted_version{model="m"}': "4x200", 'headrace_predictor_version{model="m"}': "3x9 4x190"},
+    ),
+    Case(
         "HeadraceLabelsWait",
         {'headrace_waiting_labels{model="m",topic="t",partition="0"}': "7x200"},
         {'headrace_waiting_labels{model="m",topic="t",partition="0"}': "_x200"},

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast, get_args
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -28,6 +30,10 @@ from headrace.bus.topics import incarnations
 from headrace.bus.unreadable_records import KafkaPlace, UnreadableRecords
 from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
 from headrace.errors import BusUnavailableError, CodecError, SettingsError
+from headrace.serving.answer_counts import AnswerCounts
+from headrace.serving.answerer import Predicted
+from headrace.serving.features import Status
+from headrace.serving.predictor_metrics import PredictorMetrics
 from headrace.streams.metrics import WorkerMetrics
 from headrace.trainers.process.trainer_heartbeat import TrainerHeartbeats
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
@@ -76,16 +82,42 @@ def scraped(port: int) -> Samples:
 
 def test_each_metric_is_in_the_docs_with_its_type_and_labels() -> None:
     documented = dict(re.findall(r"^\| `(headrace_\w+)` \| (\w+) \|", PAGE.read_text(), re.MULTILINE))
-    text = "".join(generate_latest(each.registry).decode() for each in (full(), full_trainer()))
+    registries = [full().registry, full_trainer().registry, full_predictor()]
+    text = "".join(generate_latest(each).decode() for each in registries)
     served_names = re.findall(r"^# TYPE (headrace_\w+) (\w+)$", text, re.MULTILINE)
     assert {name: kind for name, kind in served_names if not name.endswith("_created")} == documented
     labels = dict(re.findall(r"^\| `(headrace_\w+)` \| \w+ \| ([^|]+) \|", PAGE.read_text(), re.MULTILINE))
-    both = [*samples(generate_latest(full().registry).decode())]
-    for name, found in [*both, *samples(generate_latest(full_trainer().registry).decode())]:
+    for name, found in samples("".join(generate_latest(each).decode() for each in registries)):
         plain = re.sub("_(bucket|sum|count)$", "", name)
         if plain in labels:
             wanted = set(re.findall(r"\w+", labels[plain]))
             assert {label for label, _ in found} - {"le"} == wanted, name
+
+
+def full_predictor() -> CollectorRegistry:
+    """Metrics of a predictor that was told something of everything."""
+    counts, at = AnswerCounts(), datetime(2026, 1, 1, tzinfo=UTC)
+    counts.answered([Predicted(0.5, 3, {"user": Status("present")}, at, "v", {2: 0.4, 3: 0.5})], 0.003)
+    following = SimpleNamespace(current=SimpleNamespace(version=3), state=SimpleNamespace(version=4), loaded_at=at)
+    registry, metrics = CollectorRegistry(), PredictorMetrics()
+    metrics.add("m", cast("Any", following), cast("Any", SimpleNamespace(counts=counts, failures=2)))
+    registry.register(metrics)
+    return registry
+
+
+def test_the_metrics_of_a_predictor_say_what_it_answers() -> None:
+    found = samples(generate_latest(full_predictor()).decode())
+    assert (
+        own(found, "headrace_predictor_version", model="m"),
+        own(found, "headrace_predictor_wanted_version", model="m"),
+    ) == (3, 4)
+    assert own(found, "headrace_predictor_loaded_timestamp_seconds", model="m") == 1_767_225_600
+    assert [own(found, "headrace_predictions_total", model="m", role=role) for role in ("live", "shadow")] == [1, 1]
+    assert own(found, "headrace_prediction_failures_total", model="m") == 2
+    assert own(found, "headrace_feature_status_total", model="m", view="user", status="present") == 1
+    buckets = [own(found, "headrace_prediction_seconds_bucket", model="m", le=le) for le in ("0.002", "0.005", "+Inf")]
+    assert buckets == [0, 1, 1]
+    assert own(found, "headrace_prediction_seconds_sum", model="m") == 0.003
 
 
 def full_trainer() -> TrainerMetrics:

@@ -87,7 +87,7 @@ class Predictor:
             application=options.get("application", "application"),
             clock=clock,
         )
-        self._answerer = CountingAnswerer(
+        self.answerer = CountingAnswerer(
             self.subscriber,
             self.features,
             producer,
@@ -98,7 +98,7 @@ class Predictor:
         )
         self._places = RecordPlaces(where.bootstrap_servers)
         self._own.callback(self.subscriber.stop)
-        said = PredictorHeartbeats(options.get("application", "application"), model, self.subscriber, self._answerer)
+        said = PredictorHeartbeats(options.get("application", "application"), model, self.subscriber, self.answerer)
         heartbeats = said.sender(where.bootstrap_servers, topics.heartbeats)
         self._own.callback(heartbeats.stop)
         self.subscriber.start()
@@ -115,7 +115,7 @@ class Predictor:
     @property
     def failures(self) -> int:
         """The number of requests so far that could not be predicted. The log says which, and why."""
-        return self._answerer.failures
+        return self.answerer.failures
 
     @property
     def status(self) -> FollowingStatus:
@@ -147,7 +147,7 @@ class Predictor:
         it, and all fields of the event in the request.
         """
         (place,) = self._record_places([record]) or [None]
-        return self._answerer.predict(request, as_of=as_of, record=place)
+        return self.answerer.predict(request, as_of=as_of, record=place)
 
     def predict_many(
         self,
@@ -160,7 +160,7 @@ class Predictor:
 
         A request that cannot be predicted has an answer with an ``error``, and costs no other request its score.
         """
-        return self._answerer.predict_many(requests, as_of=as_of, records=self._record_places(records))
+        return self.answerer.predict_many(requests, as_of=as_of, records=self._record_places(records))
 
     def _record_places(self, records: Sequence[tuple[int, int] | None] | None) -> list[RecordPlace | None] | None:
         """Return the places of records; None if there are none, or if the live version has no use for them."""
