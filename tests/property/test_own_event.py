@@ -142,7 +142,12 @@ def test_the_log_leaves_out_any_record_from_every_aggregate(raw: list[tuple[Any,
             {**row["event"], "__time": row["time_us"], "__source": row["partition"], "__row_offset": row["offset"]}
             for row in rows
         ],
-        schema_overrides={"amount": pl.Float64, "buyer": pl.String, "at": pl.Datetime("us", "UTC")},
+        schema_overrides={
+            "amount": pl.Float64,
+            "buyer": pl.String,
+            "at": pl.Datetime("us", "UTC"),
+            "place": pl.List(pl.Float64),
+        },
     ).sort("__source", "__row_offset")
     index = TileIndex(whole, whole.keep(frame), len(SOURCES), every.spec.measured_fields)
     own = np.full((len(rows), len(SOURCES)), -1)
