@@ -114,6 +114,16 @@ CASES = [
         {'headrace_failing_rules_since_timestamp_seconds{model="m",error="E"}': "_x200"},
     ),
     Case(
+        "HeadracePartitionUnowned",
+        {'headrace_partitions_unowned{topic="t"}': "2x200"},
+        {'headrace_partitions_unowned{topic="t"}': "0x70 2x5 0x100"},  # a rebalance
+    ),
+    Case(
+        "HeadraceApplicationBehind",
+        {'headrace_application_behind_seconds{application="web",model="m"}': "0+15x200"},
+        {'headrace_application_behind_seconds{application="web",model="m"}': "20x200"},
+    ),
+    Case(
         "HeadraceNotSwapped",
         {'headrace_predictor_wanted_version{model="m"}': "4x200", 'headrace_predictor_version{model="m"}': "3x200"},
         {'headrace_predictor_wanted_version{model="m"}': "4x200", 'headrace_predictor_version{model="m"}': "3x9 4x190"},

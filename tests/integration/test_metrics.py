@@ -21,6 +21,8 @@ from confluent_kafka import Producer
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.app.snapshot.snapshot import NowSentence, NowSentences, Snapshot
+from headrace.app.snapshot.snapshot_metrics import SnapshotMetrics
 from headrace.base.background_tasks import BackgroundTask, BackgroundTasks
 from headrace.base.loop_pulse import LoopPulse
 from headrace.base.waiting import UntilAvailable
@@ -82,7 +84,7 @@ def scraped(port: int) -> Samples:
 
 def test_each_metric_is_in_the_docs_with_its_type_and_labels() -> None:
     documented = dict(re.findall(r"^\| `(headrace_\w+)` \| (\w+) \|", PAGE.read_text(), re.MULTILINE))
-    registries = [full().registry, full_trainer().registry, full_predictor()]
+    registries = [full().registry, full_trainer().registry, full_predictor(), nobodys()]
     text = "".join(generate_latest(each).decode() for each in registries)
     served_names = re.findall(r"^# TYPE (headrace_\w+) (\w+)$", text, re.MULTILINE)
     assert {name: kind for name, kind in served_names if not name.endswith("_created")} == documented
@@ -92,6 +94,16 @@ def test_each_metric_is_in_the_docs_with_its_type_and_labels() -> None:
         if plain in labels:
             wanted = set(re.findall(r"\w+", labels[plain]))
             assert {label for label, _ in found} - {"le"} == wanted, name
+
+
+def nobodys() -> CollectorRegistry:
+    """Metrics of a snapshot in which nobody has said anything."""
+    registry, said = CollectorRegistry(), NowSentence(mark="unknown", said="")
+    now = NowSentences(complete=said, fresh=said, learning=said, applied=said)
+    parts = ("partitions", "views", "models", "applications", "trainers", "checks", "topics")
+    nothing: dict[str, Any] = {part: [] for part in parts}
+    registry.register(SnapshotMetrics(Snapshot(namespace="headrace", at_us=0, begun_us=0, now=now, **nothing)))
+    return registry
 
 
 def full_predictor() -> CollectorRegistry:

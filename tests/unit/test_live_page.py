@@ -74,6 +74,12 @@ def test_the_snapshot_is_that_of_the_command(address: str) -> None:
     assert ask(address, "/snapshot.json")[2] == encode(snapshot())
 
 
+def test_prometheus_reads_what_no_process_owns(address: str) -> None:
+    status, headers, body = ask(address, "/metrics")
+    assert (status, headers["content-type"].partition(";")[0]) == (200, "text/plain")
+    assert b"headrace_exporter_read_timestamp_seconds" in body
+
+
 def test_no_page_asks_for_anything_outside() -> None:
     assert "unsafe" not in POLICY
     assert "default-src 'none'" in POLICY

@@ -8,6 +8,7 @@ from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -17,6 +18,7 @@ from starlette.routing import Route
 from headrace.app.flow.definition_graph import with_applications
 from headrace.app.flow.flow_svg import flow_svg
 from headrace.app.snapshot.snapshot import encode
+from headrace.app.snapshot.snapshot_metrics import exposition
 from headrace.app.ui.pages import PAGES, page
 from headrace.app.ui.snapshot_feed import SnapshotFeed
 
@@ -80,6 +82,10 @@ class LivePage:
         """Answer with the snapshot of now, as `headrace status --json` prints it."""
         return Response(await asyncio.to_thread(lambda: encode(self._read())), media_type="application/json")
 
+    async def metrics(self, _: Request) -> Response:
+        """Answer with what no process owns, for Prometheus."""
+        return Response(await asyncio.to_thread(lambda: exposition(self._read())), media_type=CONTENT_TYPE_LATEST)
+
     async def events(self, _: Request) -> Response:
         """Answer with a stream of snapshots, one a second."""
         if self.feed.is_full:
@@ -121,6 +127,7 @@ def live_page(
         *(Route(f"/static/{name}", _file(name, kind), methods=["GET"]) for name, kind in _STATIC.items()),
         Route("/snapshot.json", own.snapshot, methods=["GET"]),
         Route("/events", own.events, methods=["GET"]),
+        Route("/metrics", own.metrics, methods=["GET"]),
         Route("/livez", livez, methods=["GET"]),
     ]
     guards = [Middleware(SafeHeaders), Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)]
