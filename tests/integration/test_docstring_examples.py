@@ -33,7 +33,7 @@ class _Runner(doctest.DocTestRunner):
     """Runs examples while the worker's heart beats, however slow the machine is."""
 
     def __init__(self, project: ReferenceProject) -> None:
-        super().__init__(optionflags=doctest.ELLIPSIS)
+        super().__init__(verbose=False, optionflags=doctest.ELLIPSIS)
         self._project = project
 
     def report_start(self, out: Any, test: doctest.DocTest, example: doctest.Example) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
+from structlog.testing import capture_logs
 
 from headrace import Count, Entity, FeatureView, Lifetime, Stream
 from headrace.bus.kafka_clients import admin
@@ -13,6 +15,8 @@ from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import TopicPlan, ensure_topics, incarnations, retained_offsets
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
+from headrace.streams.processors.processor import Processor
+from headrace.streams.processors.processor_run import ProcessorOptions, ProcessorRun
 from headrace.streams.repair import find_gaps
 from tests.support.crash.definitions import START, START_US, payments
 from tests.support.view_worker import working
@@ -101,6 +105,29 @@ def test_a_topic_that_kafka_has_deleted_up_to_its_end_is_no_gap(
         cursors = store.cursors([transactions.view.spec.versioned_name])[0]
         assert {cursor.next_offset for cursor in cursors.values()} <= {end + 2, end + 3}
     assert transactions.log.read(transactions.stream.topic).get_column("__offset").to_list()[-2:] == [end, end + 1]
+
+
+def test_processor_finds_no_gap_in_a_topic_that_kafka_has_deleted_up_to_its_end(
+    transactions: Transactions, namespace: str
+) -> None:
+    processor = Processor("seen", transactions.stream, (payments(f"{namespace}.other"),), lambda _: [])
+    options = ProcessorOptions(transactions.servers, f"{namespace}.seen", f"{namespace}.seen-1")
+    stopping = Event()
+
+    def committed(run: ProcessorRun) -> int | None:
+        run.look(stopping)
+        return run._next.get((transactions.stream.topic, 0))
+
+    transactions.write(5)
+    first, second = ProcessorRun(processor, options), ProcessorRun(processor, options)
+    until(lambda: committed(first) == 6, 30)
+    first.close()
+    assert transactions.delete_all() == 6
+    with capture_logs() as said:
+        transactions.write(1)
+        until(lambda: committed(second) == 8, 30)
+    second.close()
+    assert [each for each in said if each["log_level"] == "error"] == []
 
 
 def test_records_that_nobody_has_read_are_a_gap(transactions: Transactions) -> None:

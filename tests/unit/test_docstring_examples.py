@@ -40,7 +40,7 @@ def test_the_examples_of_a_module_print_what_its_docstrings_say(name: str) -> No
     module = importlib.import_module(f"headrace.{name}")
     found = [test for test in doctest.DocTestFinder().find(module, globs={"__name__": "__main__"}) if test.examples]
     failures: list[str] = []
-    runner = doctest.DocTestRunner()
+    runner = doctest.DocTestRunner(verbose=False)  # else it takes pytest's -v for its own
     for test in found:
         runner.run(test, out=failures.append)
     assert found

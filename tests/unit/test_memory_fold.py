@@ -157,6 +157,9 @@ def test_a_rule_says_when_rows_are_known() -> None:
 def test_a_service_over_views_of_different_keys_needs_the_entity() -> None:
     shop = FeatureView("shop", Entity("shop"), payments, ["1h"], {"n": Count()})
     service = FeatureService("both", [spending, shop])
+    for wrong in ("c", ["a", "b"], 7):
+        with pytest.raises(DefinitionError, match=r"fold: entity.*; write a dict with the .* such as {'card': …}"):
+            fold(spending, [paid(1.0)], entity=wrong)  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match=r"different join keys: give entity={'card', 'shop': …}"):
         fold(service, [paid(1.0)])
     found = fold(service, [paid(1.0) | {"shop": "s"}], entity={"card": "a", "shop": "s"})

@@ -10,6 +10,7 @@ import pytest
 
 from headrace import Event, Processor, Stream, Table, processor
 from headrace.app.project.project import collect
+from headrace.bus.producer import record_of
 from headrace.errors import CodecError, DefinitionError
 from headrace.streams.processors.processor import feeding_themselves
 from headrace.streams.processors.processor_run import owned_records
@@ -68,6 +69,21 @@ def test_the_type_of_an_event_says_to_which_stream_it_goes() -> None:
 def test_a_result_that_is_no_event_of_into_is_refused(given: Any, said: str) -> None:
     with pytest.raises(CodecError, match=said):
         Processor("wrong", payments, (alerts,), lambda _: given)([PAID])
+
+
+def test_an_event_that_is_changed_and_yielded_again_is_each_time_what_it_was() -> None:
+    @processor(payments, into=[alerts])
+    def counted(batch: list[Payment]) -> Iterator[Alert]:
+        alert = Alert(card="", raised_at=NOW)
+        for payment in batch:
+            alert.card = f"{payment.card}-{payment.amount:.0f}"
+            yield alert
+
+    batch = [PAID, Payment(card="c8", amount=6.0, paid_at=NOW)]
+    assert counted(batch) == [Alert(card="c7-5", raised_at=NOW), Alert(card="c8-6", raised_at=NOW)]
+    write = alerts.format.writer(alerts.topic, Alert, None)
+    records = [record_of(stream, event, write, None) for stream, event in counted.outputs(batch)]
+    assert [record.key for record in records] == [b"c7-5", b"c8-6"]
 
 
 def test_a_function_that_gives_nothing() -> None:

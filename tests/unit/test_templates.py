@@ -90,7 +90,7 @@ def test_a_project_without_a_folder_is_made_in_this_one(tmp_path: Path, monkeypa
     assert (tmp_path / "headrace.toml").exists()
     assert "next: pytest && headrace up" in run.output
     again: Any = CliRunner().invoke(build(), ["init", "--template", "minimal"])
-    assert "would overwrite headrace.toml" in str(again.exception)
+    assert "would overwrite README.md, features.py, headrace.toml" in str(again.exception)
     assert (tmp_path / "notes.txt").read_text() == "stays"
 
 

@@ -7,10 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from headrace.app.doctor import clocks, duplicates, event_log, imports, ingest, kafka, learning, project, redis, schemas
-from headrace.app.doctor.finding import Finding, error
+from headrace.app.doctor.finding import Finding, error, ok
 from headrace.app.local.services import known_addresses
 from headrace.app.project.project import load_project
 from headrace.base.times import SECOND, duration_us, wall_clock
+from headrace.base.zones import rules_version
 from headrace.errors import HeadraceError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -48,6 +49,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     logged, log = own_streams(streams, settings.namespace), EventLog(settings.event_log, namespace=settings.namespace)
     for stream in streams:
         yield from project.check_stream(stream)
+    yield ok("time zones", f"rules of {rules_version()}, from the package tzdata: workers and trainers need the same")
     if loaded is not None:
         yield from _part("ingest", partial(ingest.examine, settings, loaded, servers))
     yield from _part("schemas", partial(schemas.examine, settings, streams))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,7 @@ import polars as pl
 from headrace.app.in_memory.folded_features import FoldedFeatures
 from headrace.app.in_memory.given_rows import GivenRows, RowsInMemory, judged_rows
 from headrace.app.in_memory.record import Record
-from headrace.base.arguments import expect
+from headrace.base.arguments import expect, expect_items
 from headrace.base.times import SettableClock, epoch_us, utc_datetime
 from headrace.bus.stream import AfterEventTime, Stream
 from headrace.errors import DefinitionError
@@ -106,7 +106,7 @@ def fold_judged(
     """Return what look-ups answer after rows that were judged: see :func:`fold`."""
     views = [what] if isinstance(what, FeatureView) else list(what.views)
     times = _times(at, judged)
-    entities = _entities(views, judged) if entity is None else [entity] if isinstance(entity, Mapping) else [*entity]
+    entities = _entities(views, judged) if entity is None else _given(entity, views)
     folding = MemoryFold(what, views, judged)
     answers: dict[datetime, FeatureVectors] = {time: folding.answer(time, entities, request) for time in sorted(times)}
     kinds = {column: kind for view in views for column, kind in view.spec.column_kinds.items()}
@@ -226,6 +226,16 @@ def _times_us(own: RowsInMemory, name: str) -> list[int]:
         column = column.struct.field(own.stream.event_time.partition(".")[2])
     last = column.to_physical().max()
     return [] if last is None else [int(str(last))]
+
+
+def _given(entity: object, views: Sequence[FeatureView]) -> list[Mapping[str, Any]]:
+    """Return the entities that were asked for. Raises DefinitionError unless each is a dict of its join keys."""
+    keys = ", ".join(f"'{key}': …" for key in dict.fromkeys(key for view in views for key in view.spec.key_names))
+    if isinstance(entity, Mapping):
+        return [entity]
+    write = f"a dict with the join keys, such as {{{keys}}}, or a list of them"
+    expect_items("fold", "entity", entity, Mapping, write=write)
+    return [*cast("Sequence[Mapping[str, Any]]", entity)]
 
 
 def _entities(views: Sequence[FeatureView], judged: Sequence[RowsInMemory]) -> list[dict[str, Any]]:

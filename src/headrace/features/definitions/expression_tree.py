@@ -15,7 +15,7 @@ from headrace.errors import DefinitionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Found = TypeVar("Found")
+_Result = TypeVar("_Result")
 ExpressionTree = Any
 Scalar = bool | int | float | str | None
 NOW = "__now"
@@ -127,13 +127,13 @@ def _columns_of_step(tree: ExpressionTree, arms: list[set[str]]) -> set[str]:
     return set().union(*arms)
 
 
-def worked_out(tree: ExpressionTree, step: Callable[[ExpressionTree, list[Found]], Found]) -> Found:
+def worked_out(tree: ExpressionTree, step: Callable[[ExpressionTree, list[_Result]], _Result]) -> _Result:
     """Return what ``step`` makes of a tree and of what it made of the trees that the tree's own step takes.
 
     A tree that is part of another several times, as one and the same object, is worked out once. So a chain of derived
     columns that each name the one before twice costs as much as it is long. The depth has no bound.
     """
-    found: dict[int, Found] = {}
+    found: dict[int, _Result] = {}
     waiting = [tree]
     while waiting:
         top = waiting[-1]

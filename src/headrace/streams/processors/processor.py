@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from headrace.bus.topics import dead_letter_topic
 from headrace.errors import CodecError, DefinitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _LONGEST_TOPIC = 249
 
@@ -88,20 +89,25 @@ class Processor:
         return dead_letter_topic(f"{self.source.topic}.{self.name}")
 
     def __call__(self, batch: Any) -> list[Event]:
-        """Return the events that the function gives for a batch. Raises what it raises, and CodecError."""
-        return [event for _, event in self.outputs(batch)]
+        """Return the events that the function gives for a batch, each as it was when it was given.
 
-    def outputs(self, batch: Any) -> list[tuple[Stream, Event]]:
-        """Return the events that the function gives for a batch, each with its stream.
+        Raises what the function raises, and CodecError.
+        """
+        return [copy(event) for _, event in self.outputs(batch)]
 
-        Raises what the function raises, and CodecError for a result that is no list of events of ``into``.
+    def outputs(self, batch: Any) -> Iterator[tuple[Stream, Event]]:
+        """Give the events that the function gives for a batch, each with its stream.
+
+        The function may change an event and yield it again: take what an event is before the next one. Raises what the
+        function raises, and CodecError for a result that is no list of events of ``into``.
         """
         found: object = self.function(batch)
         if found is None:
-            return []
+            return
         if not isinstance(found, Iterable):
             raise CodecError(f"it returned {type(found).__name__}; return a list of events, or yield them")
-        return [(self._target(event), event) for event in found]
+        for event in found:
+            yield self._target(event), event
 
     def _target(self, event: object) -> Stream:
         stream = next((each for each in self.into if type(event) is each.event), None)

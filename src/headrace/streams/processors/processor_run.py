@@ -23,7 +23,7 @@ from headrace.streams.processors.processor_metrics import ProcessorMetrics
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from confluent_kafka import Message
@@ -109,8 +109,11 @@ class ProcessorRun:
             polled = consumer.poll(self._options.batch_rows, _POLL_S)
             self._check(consumer)
             messages = owned_records(polled, self._next)
+            ends = _ends(messages) | self._ends_of_transactions(consumer, messages)
             if messages:
-                self._process(messages)
+                self._process(messages, ends)
+            elif ends:
+                self._write(_BatchOutcome(), ends, 0)
             self._report(consumer)
             is_done = True
         finally:
@@ -222,13 +225,21 @@ class ProcessorRun:
         behind = sum(max(end - self._next.get(place, end), 0) for place, end in ends.items())
         self._metrics.behind(self._processor.name, behind)
 
+    def _ends_of_transactions(self, consumer: BatchConsumer, messages: Sequence[Message]) -> dict[tuple[str, int], int]:
+        """Return the ends of partitions that lie beyond the last record, behind the ends of transactions.
+
+        They are committed: if Kafka deletes all that is below one of them, it deletes nothing that was not read.
+        """
+        ends = self._next | _ends(messages)
+        return {place: end for place, end in consumer.reached().items() if end > ends.get(place, end)}
+
     # -- processing -------------------------------------------------------------------------------------------------
 
-    def _process(self, messages: Sequence[Message]) -> None:
+    def _process(self, messages: Sequence[Message], ends: Mapping[tuple[str, int], int]) -> None:
         assert self._reader is not None  # noqa: S101 - made before the consumer
         batch = self._reader.read(messages)
         self._metrics.left(self._processor.name, len(messages) - len(batch.messages))
-        self._take(batch, _ends(messages))
+        self._take(batch, ends)
 
     def _take(self, batch: InputBatch, ends: Mapping[tuple[str, int], int]) -> None:
         """Process a batch in one transaction. If the broker refuses a record, each half has one of its own."""
@@ -288,13 +299,16 @@ class ProcessorRun:
         return outcome
 
     def _call(self, batch: InputBatch, events: Any, outcome: _BatchOutcome) -> None:
-        found: Sequence[tuple[Stream, Event, datetime | None]]
+        found: Iterable[tuple[Stream, Event, datetime | None]]
         if self._features is None:
-            found = [(stream, event, batch.at) for stream, event in self._processor.outputs(events)]
+            found = ((stream, event, batch.at) for stream, event in self._processor.outputs(events))
         else:
             found = self._features.outputs(batch.messages, events)
-        outcome.records = [record_of(stream, event, self._writers[stream.topic], at) for stream, event, at in found]
-        outcome.produced = Counter(stream.topic for stream, _, _ in found)
+        written = [  # one after the other: a function may change an event that it has yielded, and yield it again
+            (stream.topic, record_of(stream, event, self._writers[stream.topic], at)) for stream, event, at in found
+        ]
+        outcome.records = [record for _, record in written]
+        outcome.produced = Counter(topic for topic, _ in written)
 
     def _fail(self, message: Message, error: BaseException, outcome: _BatchOutcome) -> None:
         said = f"{type(error).__name__}: {problem(error)}" if isinstance(error, Exception) else repr(error)
