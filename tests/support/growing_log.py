@@ -61,7 +61,8 @@ class GrowingLog:
     def log(self) -> ReadableLog:
         return cast("ReadableLog", self)
 
-    def snapshot(self) -> LogSnapshot:
+    def snapshot(self, earlier: LogSnapshot | None = None) -> LogSnapshot:
+        del earlier
         return cast("LogSnapshot", self)
 
     def reader(self, topic: str, columns: Sequence[str]) -> LogReader:

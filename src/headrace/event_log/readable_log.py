@@ -73,9 +73,13 @@ class ReadableLog(ABC):
     def undone(self, topic: str) -> Collection[SourcePartition]:
         """Return the imports of a topic that were undone. Its table has no rows of them any more, or soon."""
 
-    def snapshot(self) -> LogSnapshot:
-        """Return a snapshot of this log. In it, each topic stays as it is at its first read."""
-        return LogSnapshot(self)
+    def snapshot(self, earlier: LogSnapshot | None = None) -> LogSnapshot:
+        """Return a snapshot of this log. In it, each topic stays as it is at its first read.
+
+        It takes the handles of an ``earlier`` snapshot, which must not be read any more: updating one is cheaper than
+        opening it.
+        """
+        return LogSnapshot(self, earlier)
 
     def reader(self, topic: str, columns: Sequence[str] | None = None) -> LogReader:
         """Return a reader that returns each row once.
@@ -166,16 +170,22 @@ class LogSnapshot(ReadableLog):
     Use one when several reads must see the same rows, for example of a topic that has both features and labels.
     """
 
-    def __init__(self, log: ReadableLog) -> None:
+    def __init__(self, log: ReadableLog, earlier: LogSnapshot | None = None) -> None:
         self._log = log
         self.namespace = log.namespace
         self._tables: dict[str, DeltaTable] = {}
+        self._known: dict[str, DeltaTable] = {} if earlier is None else earlier.handles
+
+    @property
+    def handles(self) -> dict[str, DeltaTable]:
+        """The handles of all topics that this snapshot has read, or was made with."""
+        return {**self._known, **self._tables}
 
     def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:
         """Return the table as it was at the first read of this snapshot. ``known`` is not used."""
         del known
         if topic not in self._tables:
-            self._tables[topic] = self._log.newest(topic)
+            self._tables[topic] = self._log.newest(topic, self._known.get(topic))
         return self._tables[topic]
 
     def storage(self, topic: str, *, passing: type[Exception] | tuple[()] = ()) -> AbstractContextManager[None]:

@@ -55,6 +55,7 @@ class EventFeatures:
         self._enrichment, self._wait_s = stream.enrichment, wait_s
         self._specs = [view.spec for view in self._enrichment.service.views]
         self._history: GrowingHistory | None = None
+        self._snapshot: LogSnapshot | None = None
         self._keys = {
             key.name: (self._enrichment.keys[key.name], COLUMN_TYPES[key.kind])
             for spec in self._specs
@@ -117,7 +118,7 @@ class EventFeatures:
         """Return ``available_at`` of the events, once the log has all that counts for them."""
         until_s = time.monotonic() + self._wait_s
         while True:
-            snapshot = self._log.snapshot()
+            snapshot = self._snapshot = self._log.snapshot(self._snapshot)
             known = self._available(snapshot, places)
             if isinstance(known, str):
                 awaited = [known]
