@@ -72,6 +72,11 @@ def test_the_environment_has_them_as_json(tmp_path: Path) -> None:
         ('name = "a"\nstream = "s"\nfolder = "f"\nsettle = "soon"\n', "[[ingest]] 2 ('a'), settle = 'soon': "),
         ('name = "a"\nstream = "s"\nfolder = "f"\nzone = "Mars"\n', "'Mars' is no time zone"),
         ('name = "a"\nstream = "s"\nfolder = "f"\npassword = "hunter2"\n', "[[ingest]] 2 ('a'), password = ***: Extra"),
+        (
+            'name = "a"\nstream = "s"\npostgres = "postgresql://r@d/s"\nkey = 5\n',
+            'key = 5: Value error, write the name of a column, such as "id", or a list such as ["shop", "id"]',
+        ),
+        ('name = "a"\nstream = "s"\npostgres = "postgresql://r@d/s"\nkey = ["id", 5]\n', "write the name of a column"),
         ('name = "shop"\nstream = "s"\nfolder = "f"\n', "two tables [[ingest]] have the name 'shop'"),
     ],
 )

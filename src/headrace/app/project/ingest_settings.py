@@ -43,8 +43,11 @@ def _postgres_url(url: str) -> str:
 
 
 def _names(given: Any) -> Any:
-    """Return a list for one name."""
-    return [given] if isinstance(given, str) else given
+    """Return a list for one name. Raises ValueError for what is no name and no list of names."""
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError('write the name of a column, such as "id", or a list such as ["shop", "id"]')
+    return names
 
 
 _OF_KIND = {
