@@ -64,7 +64,10 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     def severity(self) -> CheckSeverity:
         """The worst severity of its findings."""
         found = {each.severity for each in self.findings}
-        return next((severity for severity in _WORST if severity in found), "ok")
+        for severity in _WORST:
+            if severity in found:
+                return severity
+        return "ok"
 
 
 def finite(numbers: Mapping[str, float]) -> dict[str, float]:
