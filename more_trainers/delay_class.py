@@ -28,7 +28,7 @@ delay_class = Model(
     request_key="flight_id",
     requested_at="requested_at",
     features=delay_features,
-    request_features=["hour", "weekday", "distance"],
+    request_features=["distance"],
     label=Label(
         arrivals,
         value=col("delay_minutes"),

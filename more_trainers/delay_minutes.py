@@ -22,7 +22,7 @@ delay_minutes = Model(
     request_key="flight_id",
     requested_at="requested_at",
     features=delay_features,
-    request_features=["hour", "weekday", "distance"],
+    request_features=["distance"],
     label=Label(arrivals, value=col("delay_minutes"), on="flight_id", within="36h"),
     train=train,
     first_after=20_000,

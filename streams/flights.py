@@ -17,8 +17,6 @@ class Scheduled(Flight):
 
     requested_at: datetime
     scheduled_at: datetime
-    hour: int  # of the scheduled departure on New York's clock
-    weekday: int  # likewise, Monday 0
     distance: int  # miles
 
 

@@ -105,13 +105,12 @@ def _records(stream: Stream, frame: pl.DataFrame) -> Iterator[Record]:
 
 def _flights(months: int) -> pl.DataFrame:
     """One row a flight; ``flight_id`` is its row number in the package. An instant that never came is null."""
-    local_day = pl.date("year", "month", "day")
     at = _utc("time_hour") + pl.duration(minutes="minute")
     return (
         _package_csv("flights.csv.zip")
         .with_row_index("flight_id")
         .filter(pl.col("month") <= months)
-        .with_columns(pl.col("flight_id").cast(pl.Int64), scheduled_at=at, weekday=local_day.dt.weekday() - 1)
+        .with_columns(pl.col("flight_id").cast(pl.Int64), scheduled_at=at)
         .with_columns(
             requested_at=pl.col("scheduled_at") - pl.duration(hours=1),
             departed_at=pl.col("scheduled_at") + pl.duration(minutes="dep_delay"),

@@ -15,7 +15,7 @@ import zipfile
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,7 +105,8 @@ def _vector(flight: Row, t: int, indexes: list[dict[tuple[str, ...], list[Happen
         happened = index.get(tuple(flight[name] for name in key), [])
         inside = [_window(happened, t, *TILES[window]) for window in windows]
         vector += [feature(rows) for feature in features for rows in inside]
-    return vector
+    weekday = date(int(flight["year"]), int(flight["month"]), int(flight["day"])).isoweekday()
+    return [*vector, float(flight["hour"]), float(weekday)]
 
 
 def _window(happened: list[Happened], t: int, length: int, tile: int) -> list[Values]:

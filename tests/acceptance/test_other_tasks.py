@@ -22,7 +22,6 @@ from sklearn import metrics as sklearn
 from headrace.base.times import epoch_us, utc_datetime
 from headrace.bus.producer import EventProducer
 from headrace.event_log.event_log import EventLog
-from headrace.features.definitions.service import FeatureService
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models import artifact, manifest
 from headrace.models.artifact_places import ArtifactPlaces
@@ -78,7 +77,7 @@ def records() -> list[tuple[int, str, bytes, bytes]]:
 
 def of_namespace(model: Model, streams: Mapping[str, Stream], views: Mapping[str, Any]) -> Model:
     """The model with topics of the test's own."""
-    features = FeatureService(model.features.name, [views[view.name] for view in model.features.views])
+    features = replace(model.features, views=[views[view.name] for view in model.features.views])
     label = replace(model.label, stream=streams[model.label.stream.topic])
     return replace(model, requests=streams[model.requests.topic], features=features, label=label)
 
@@ -111,7 +110,12 @@ class Application:
         self.producer.flush()
         model = next(iter(self.models.values()))
         sources = {view.name: view.streams[0].topic for view in model.features.views}
-        entity = {"origin": "JFK", "dest": "LAX", "carrier": "B6"}
+        entity = {
+            "origin": "JFK",
+            "dest": "LAX",
+            "carrier": "B6",
+            "scheduled_at": utc_datetime(0),
+        }
 
         def folded() -> bool:
             offsets = self.client.get(model.features.name, entity).offsets()

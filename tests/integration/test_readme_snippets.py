@@ -17,6 +17,7 @@ from headrace import Run
 from headrace.base.times import utc_datetime
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.tail import TopicTail
+from headrace.features.definitions.spec import to_document
 from headrace.models.kafka_model_event_log import KafkaModelEventLog
 from headrace.models.model_events import ModelEvent, ServiceRef, ViewRef
 from streams import arrivals, departures, scheduled
@@ -106,7 +107,8 @@ def version_one(folder: Path) -> ModelEvent:
     columns = [*delay_features.columns(), *delay.request_features]
     noise = np.random.default_rng(0)
     frame = pd.DataFrame(noise.random((200, len(columns))), columns=columns)
-    estimator = train(frame, pd.Series(noise.random(200) > 0.5), Run("delay", "r", 0, utc_datetime(0), utc_datetime(0)))
+    described = Run("delay", "r", 0, utc_datetime(0), utc_datetime(0))
+    estimator = train(frame, pd.Series(noise.random(200) > 0.5), described)
     reference = ServiceRef(
         name="delay",
         hash=delay_features.version,
@@ -115,5 +117,6 @@ def version_one(folder: Path) -> ModelEvent:
         request_features=list(delay.request_features),
         key=delay.request_key,
         at=delay.requested_at,
+        on_demand=to_document(delay_features.spec)["on_demand"],
     )
     return model_events.version_one("delay", estimator, reference, folder)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from features import delay_features
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream, after
 from headrace.features.definitions.aggregates import (
@@ -54,12 +53,12 @@ from headrace.trainers.definitions import (
     schedule,
     volume,
 )
-from streams import arrivals, departures, scheduled, weather
+from streams import arrivals, departures, weather
 from tests.acceptance.card_payments import application
-from tests.support import feast_scene, lookups_scene, orders_model, rollout_scene
+from tests.support import feast_scene, first_flights, lookups_scene, orders_model, rollout_scene
 from tests.support.crash import definitions as crash
+from tests.support.first_flights import delay, delay_features
 from tests.support.golden_specs import EXACT, HASHES, WIRE
-from trainers import delay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +82,7 @@ READINGS = Stream(
     "readings", Reading, event_time="seen_at", key=["sensor", "room"], lateness="10m", tolerance=timedelta(seconds=90)
 )
 STREAMS = {
-    "scheduled": scheduled,
+    "scheduled": first_flights.scheduled,
     "departures": departures,
     "arrivals": arrivals,
     "weather": weather,

@@ -64,7 +64,8 @@ def training_set(
     >>> import headrace
     >>> import polars as pl
     >>> noon = datetime(2013, 1, 1, 12, tzinfo=UTC)
-    >>> spine = pl.DataFrame({"origin": "JFK", "dest": "LAX", "carrier": "B6", "requested_at": [noon]})
+    >>> flight = {"origin": "JFK", "dest": "LAX", "carrier": "B6", "scheduled_at": noon}
+    >>> spine = pl.DataFrame({**flight, "requested_at": [noon]})
     >>> made = headrace.training_set("delay", spine)
     >>> made.feature_columns[0]
     'airport__departures_1h'
@@ -101,7 +102,8 @@ def rebuild(made: str | Path | TrainingManifest, spine: Any = None, *, settings:
     >>> import headrace
     >>> import polars as pl
     >>> noon = datetime(2013, 1, 1, 12, tzinfo=UTC)
-    >>> spine = pl.DataFrame({"origin": "JFK", "dest": "LAX", "carrier": "B6", "at": [noon]})
+    >>> flight = {"origin": "JFK", "dest": "LAX", "carrier": "B6", "scheduled_at": noon}
+    >>> spine = pl.DataFrame({**flight, "at": [noon]})
     >>> made = headrace.training_set("delay", spine, time="at")
     >>> first = made.to_polars()
     >>> headrace.rebuild(made.manifest, spine).to_polars().equals(first)

@@ -36,8 +36,9 @@ def connect(
     Nothing is opened before it is used, and the connection closes what it opened.
 
     >>> import headrace
+    >>> flight = {"origin": "JFK", "dest": "LAX", "carrier": "B6", "scheduled_at": "2013-07-04T22:00:00Z"}
     >>> with headrace.connect() as hr:
-    ...     found = hr.features().get("delay", {"origin": "JFK", "dest": "LAX", "carrier": "B6"})
+    ...     found = hr.features().get("delay", flight)
     ...     versions = [event.data.version for event in hr.model_events("punctuality")]
     ...     p = hr.predictor("punctuality", fallback=0.2).predict({"flight_id": 7})
     >>> found.columns[0], found.to_lists()[0][0]
@@ -70,7 +71,7 @@ class Connection:
         >>> import headrace
         >>> with headrace.connect() as hr:
         ...     client = hr.features(cache="100ms", timeout="50ms")
-        ...     client.get("delay", {"origin": "JFK"}).statuses()["airport"].value
+        ...     client.get_views("airport", {"origin": "JFK"}).statuses()["airport"].value
         'missing'
         """
         from headrace.serving.features import FeatureClient  # noqa: PLC0415 - a connection costs what it is used for

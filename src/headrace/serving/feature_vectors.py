@@ -97,8 +97,9 @@ class FeatureVectors:
     ``on_demand`` are the columns computed from the views' columns and the request's values.
 
     >>> import headrace
+    >>> flight = {"origin": "JFK", "dest": "LAX", "carrier": "B6", "scheduled_at": "2013-07-04T22:00:00Z"}
     >>> with headrace.connect() as hr:
-    ...     found = hr.features().get("delay", {"origin": "JFK", "dest": "LAX", "carrier": "B6"})
+    ...     found = hr.features().get("delay", flight)
     >>> found.to_dicts()[0]["airport__departures_1h"]
     0
     >>> found.statuses()["airport"].value

@@ -99,7 +99,7 @@ class FeatureClient:
         >>> import headrace
         >>> flights = [{"origin": "JFK", "dest": "LAX", "carrier": "B6"}, {"origin": "BOS", "dest": "SFO"}]
         >>> with headrace.connect() as hr:
-        ...     found = hr.features().get("delay", flights)
+        ...     found = hr.features().get("delay", flights, request={"scheduled_at": "2013-07-04T22:00:00Z"})
         >>> found.rows, found.columns[:2]
         (2, ['airport__departures_1h', 'airport__departures_3h'])
         >>> found.statuses(1)["airport"].value

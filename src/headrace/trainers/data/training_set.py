@@ -67,7 +67,8 @@ class TrainingSet:
     >>> import headrace
     >>> import polars as pl
     >>> noon = datetime(2013, 1, 1, 12, tzinfo=UTC)
-    >>> spine = pl.DataFrame({"origin": "JFK", "dest": "LAX", "carrier": "B6", "at": [noon]})
+    >>> flight = {"origin": "JFK", "dest": "LAX", "carrier": "B6", "scheduled_at": noon}
+    >>> spine = pl.DataFrame({**flight, "at": [noon]})
     >>> made = headrace.training_set("delay", spine, time="at")
     >>> made.to_pandas()["airport__departures_1h"].tolist(), made.manifest.rows  # no flight has left yet
     ([0], 1)
