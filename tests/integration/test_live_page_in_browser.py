@@ -1,6 +1,6 @@
-"""The live page in a real browser, Debian's chromium, driven by playwright. Without them the tests are skipped.
+"""The live page in a real browser, Debian's chromium, driven by playwright. Without the browser the tests are skipped.
 
-`apt-get install chromium` and `pip install playwright axe-playwright-python` install them.
+`apt-get install chromium` installs it.
 """
 
 from __future__ import annotations
