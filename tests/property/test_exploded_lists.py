@@ -24,6 +24,7 @@ from headrace import (
     Stream,
     Sum,
     TopK,
+    UniqueList,
     Vector,
     col,
 )
@@ -81,6 +82,7 @@ view = FeatureView(
         "last": Last("pieces"),
         "users": LastN("user", 3, as_list=True),
         "often": TopK("pieces", 1),
+        "unlike": UniqueList("pieces", most=2),
         "taste": Mean("items.embedding", dim=2),
         "newest": Last("items.embedding", dim=2, where=col("pieces") > 0),
     },

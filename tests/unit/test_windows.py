@@ -58,5 +58,10 @@ def test_the_tiles_of_a_window_with_a_lag_divide_both() -> None:
     assert window_spec(Sliding("2h", lag="1m")).tile_us == duration_us("1m")
 
 
+def test_the_tiles_of_a_window_with_a_long_lag_are_larger() -> None:
+    assert window_spec(Sliding("30m", lag="1d")).tile_us == duration_us("1m")
+    assert window_spec(Sliding("7d", lag="365d")).tile_us == duration_us("6h")
+
+
 def test_no_lag_is_no_word_in_the_spec() -> None:
     assert msgspec.json.encode(window_spec(Sliding("1h", lag="0s"))) == msgspec.json.encode(window_spec("1h"))

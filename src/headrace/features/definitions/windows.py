@@ -94,12 +94,13 @@ def tile_size(window_us: int, lag_us: int = 0) -> int:
     """Return the tile size of a window in microseconds: the smallest round size that makes at most 60 tiles.
 
     A window that has more with each round size, such as 365d, has the largest round size, and so the fewest tiles.
-    Raises DefinitionError if no round size divides the window and its lag.
+    One with a long lag, such as 30m a day ago, has a larger size: its begin is at most 2,000 tiles ago. Raises
+    DefinitionError if no round size divides the window and its lag into as few.
     """
     sizes = [size for size in _FRIENDLY if window_us > 0 and window_us % size == lag_us % size == 0]
-    found = next((size for size in sizes if window_us // size <= MOST_TILES), sizes[-1] if sizes else None)
-    if found is not None and (window_us + lag_us) // found <= MOST_OLD_TILES:
-        return found
+    reaching = [size for size in sizes if (window_us + lag_us) // size <= MOST_OLD_TILES]
+    if reaching:
+        return next((size for size in reaching if window_us // size <= MOST_TILES), reaching[-1])
     lagging = f" and its lag of {format_duration(lag_us)} do" if lag_us else " does"
     message = (
         f"a window of {format_duration(window_us)}{lagging} not divide into at most {MOST_OLD_TILES:,} tiles of a "

@@ -34,7 +34,10 @@ class UniqueSketch:
         return entries
 
     def collapse(self, entries: np.ndarray, owner: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The newest row of each value, and of these the newest n of each owner, oldest first."""
+        """The newest row of each value, and of these the newest n of each owner, oldest first.
+
+        Rows of one record, such as the items of its list, have one offset. They keep the order that they come in.
+        """
         if not len(entries):
             return entries, owner
         order = np.lexsort((entries["offset"], rank, entries["time"], entries["content"], owner))
@@ -42,7 +45,7 @@ class UniqueSketch:
         ends = np.append((of[1:] != of[:-1]) | (value[1:] != value[:-1]), [True])
         newest = order[ends]
         entries, owner = entries[newest], owner[newest]
-        order = np.lexsort((entries["offset"], rank[newest], entries["time"], owner))
+        order = np.lexsort((newest, entries["offset"], rank[newest], entries["time"], owner))
         from_end = np.searchsorted(owner, owner, side="right") - np.arange(len(owner))
         kept = from_end <= self.n  # owners ascend, so sorting by them first leaves them where they are
         return entries[order[kept]], owner[kept]
