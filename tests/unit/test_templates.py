@@ -16,6 +16,7 @@ from headrace.app.cli import build
 from headrace.app.commands.plan import EXIT_CHANGES
 from headrace.app.project.template import templates, write_template
 from headrace.errors import ProjectError
+from tests.support.documents import blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,20 @@ def test_a_template_names_its_next_commands(name: str, tmp_path: Path) -> None:
     readme = (tmp_path / "README.md").read_text()
     for wanted in ("$ pytest ", "$ headrace up ", "$ headrace worker ", "$ headrace plan "):
         assert wanted in readme
+
+
+@pytest.mark.parametrize("name", ["minimal", "payments"])
+def test_the_python_of_a_template_sends_an_event_of_its_streams(name: str, tmp_path: Path) -> None:
+    """Only the connection is a stand-in: imports, the event and its fields are those of the template."""
+    write_template(tmp_path, name)
+    (block,) = blocks(f"templates/{name}/README.md", "python")
+    stand_in = "import contextlib, unittest.mock, headrace\nmade = unittest.mock.MagicMock()\n"
+    connect = "headrace.connect = lambda: contextlib.nullcontext(made)\n"
+    printed = "print(made.producer().send.call_args.args[1].__class__.__name__)\n"
+    (tmp_path / "example.py").write_text(stand_in + connect + block.text + printed)
+    done = command(tmp_path, "example")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in {"Click", "Payment"}
 
 
 def test_a_list_has_the_features_of_a_template(tmp_path: Path) -> None:
