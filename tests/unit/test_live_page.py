@@ -87,7 +87,7 @@ def test_no_page_asks_for_anything_outside() -> None:
         assert set(re.findall(r"https?://[^\"'\s]+", text)) <= {"http://www.w3.org/2000/svg"}
 
 
-def test_what_comes_from_outside_is_written_as_text_alone() -> None:
+def test_names_from_outside_are_written_as_text_alone() -> None:
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", SCRIPT)
 
 

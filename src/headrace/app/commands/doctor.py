@@ -28,7 +28,7 @@ def doctor(
     *,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
     recorded: Annotated[
-        bool, typer.Option("--record", help="Also tell the bus what was found: see `headrace.findings`.")
+        bool, typer.Option("--record", help="Also tell what was found on Kafka, as a check report.")
     ] = False,
     json: JsonOption = False,
     data_dir: DataDir = None,

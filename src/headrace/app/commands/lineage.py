@@ -31,7 +31,7 @@ def lineage(
         typer.Argument(
             metavar="[MODEL@VERSION | VIEW | TOPIC | …]",
             help="Its sources and what is made from it (default: everything). If two kinds of things have the name, "
-            "write the kind too: view:airport.",
+            "write the kind too: view:card.",
         ),
     ] = None,
     *,

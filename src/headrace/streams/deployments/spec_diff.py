@@ -70,6 +70,7 @@ def _named(what: str, old: Sequence[_NamedPart], new: Sequence[_NamedPart]) -> l
 
 def _differing(old: _NamedPart, new: _NamedPart) -> list[str]:
     before, after = _fields(old), _fields(new)
+    before, after = _defaults(new) | before, _defaults(old) | after
     names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
     return [_difference(name.removesuffix("_us"), before.get(name), after.get(name)) for name in names]
 
@@ -78,6 +79,12 @@ def _fields(part: _NamedPart) -> dict[str, Any]:
     """The fields of a struct. The aggregate of a feature is the first."""
     kind = {"aggregate": part.aggregate} if isinstance(part, FeatureSpec) else {}
     return kind | {name: getattr(part, name) for name in part.__struct_fields__}
+
+
+def _defaults(part: _NamedPart) -> dict[str, Any]:
+    """The fields that need not be written. An aggregate without such a field is as one that leaves it out."""
+    told = {field.name: field.default for field in msgspec.structs.fields(part)}
+    return {name: default for name, default in told.items() if default is not msgspec.NODEFAULT}
 
 
 def _difference(name: str, old: Any, new: Any) -> str:
