@@ -44,8 +44,8 @@ def lineage(
 ) -> None:
     """Show what is made from what: topics, views, services, models, applications.
 
-    Of definitions the project says it, and no server is asked. Of a version such as delay@3 its event, its manifest
-    and the acknowledgements of applications say it.
+    Definitions are read from the project, and no server is asked. A version such as delay@3 is read from its model
+    event, its manifest and the acknowledgements of applications.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     version: dict[str, Any] | None = None
