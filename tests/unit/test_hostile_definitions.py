@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import pytest
 
@@ -22,11 +23,15 @@ from headrace import (
     Last,
     LastN,
     Quantile,
+    Role,
+    Session,
     Sliding,
     Stream,
     Sum,
     SumBy,
     TopK,
+    Tumbling,
+    Vector,
     col,
     max_of,
     min_of,
@@ -49,6 +54,11 @@ class Paid(Event):
     amount: float
     pieces: int
     at: datetime
+
+
+class Endless(Event):
+    at: datetime
+    taste: Annotated[list[float], Vector]
 
 
 paid = Stream("paid", Paid, event_time="at")
@@ -82,6 +92,15 @@ WRONG: dict[str, Callable[[], object]] = {
     "a list of lists": lambda: Quantile("amount", [[0.5]]),  # type: ignore[list-item]
     "a text as a choice": lambda: LastN("shop", 3, as_list="no"),  # type: ignore[arg-type]
     "a window of the future": lambda: Sliding("1h", lag=timedelta(hours=-1)).spec,
+    "a window of an age of the earth": lambda: Tumbling("99999999999d").spec,
+    "a window of 5,000 digits": lambda: Tumbling("9" * 5_000 + "d").spec,
+    "the longest timedelta": lambda: Session(timedelta.max).spec,
+    "sixty gaps beyond all times": lambda: Session("3650000d").spec,
+    "a history of the future": lambda: replace(view(Count()), history=timedelta(days=-1)),
+    "an age before the event": lambda: replace(view(Count()), max_age=timedelta(microseconds=-1)),
+    "a history without end": lambda: replace(view(Count()), history="99999999999d"),
+    "half a pair of surrogates as a column": lambda: Role(paid, {"\ud800": "card"}),
+    "a vector without a length": lambda: Stream("endless", Endless, event_time="at"),
     "periods in halves": lambda: Calendar("day", ago=1.0).spec,  # type: ignore[arg-type]
     "a truth as a number of periods": lambda: Calendar("day", ago=True).spec,
     "a text as a number of periods": lambda: Calendar("day", ago="1").spec,  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ SECOND = 1_000_000
 Instant = Annotated[int, msgspec.Meta(ge=-62_135_596_800_000_000, le=253_402_300_799_999_999)]
 """Microseconds since the epoch in a message: from the year 1 to the year 9999, so that a datetime can hold it."""
 _UNITS = {"ms": 1_000, "s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND}
-_FORM = re.compile(r"(\d+)(ms|s|m|h|d)")
+_FORM = re.compile(r"([0-9]{1,18})(ms|s|m|h|d)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

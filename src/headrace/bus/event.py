@@ -183,6 +183,8 @@ def _places(where: str, kind: Kind, hint: Any) -> Places | None:
 
 def _vector(where: str, hint: Any, *, is_floats: bool) -> Vector | None:
     found: Vector | None = annotation(hint, Vector)
+    if annotation(hint, type) is Vector:
+        raise DefinitionError(f"{where} is declared as {hint}: write how long the vectors are, such as Vector(64)")
     if found is not None and not is_floats:
         raise DefinitionError(f"{where}: {found!r} is the length of a list[float]; it is declared as {hint}")
     return found

@@ -15,6 +15,7 @@ from headrace.bus.table import Table
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, as_expression
 from headrace.features.definitions.expression_kinds import written_kind
+from headrace.features.definitions.expression_tree import is_text
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 
 if TYPE_CHECKING:
@@ -95,9 +96,10 @@ class Role:
         if isinstance(stream, Table):
             raise DefinitionError(f"{of}: it is a Table, and a table has no roles: write the table itself as source=")
         expect_values(of, "columns", columns, (Expression, str), write="a field's name, or an expression")
-        reserved = [name for name in columns if not name or name.startswith("__")]
+        reserved = [name for name in columns if not name or name.startswith("__") or not is_text(name)]
         if reserved:
-            raise DefinitionError(f"{of}: columns {reserved}: a name needs a letter, and may not begin with '__'")
+            message = f"{of}: columns {reserved}: a name needs a letter, may not begin with '__', and has UTF-8"
+            raise DefinitionError(message)
         expect(of, "where", where, (Expression, NoneType), write="a condition, such as col('kind') == 'refund'")
         expect(of, "takes_back", takes_back, bool, write="True or False")
         self._check_event_time(of)

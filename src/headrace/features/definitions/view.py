@@ -28,7 +28,7 @@ from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, check
 from headrace.features.definitions.table_columns import check_column, check_entity, row_values, table_columns
 from headrace.features.definitions.vectors import check_vectors, is_of_vectors
 from headrace.features.definitions.view_spec import ViewClock, ViewSpec
-from headrace.features.definitions.windows import Lifetime, Window, window_spec
+from headrace.features.definitions.windows import Lifetime, Window, bounded_us, window_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,7 +140,7 @@ class FeatureView:
     def _check_durations(self) -> None:
         for name, duration in (("max_age", self.max_age), ("history", self.history), ("delay", self.delay)):
             with naming(f"view {self.name!r}: {name}"):
-                duration_us("0s" if duration is None else duration)
+                bounded_us("0s" if duration is None else duration)
         if duration_us(self.delay) < 1_000:  # noqa: PLR2004 - record timestamps are milliseconds
             message = f"view {self.name!r}: delay {self.delay!r} is too short: at least 1ms, or a row would see itself"
             raise DefinitionError(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Literal, get_args
 
@@ -28,6 +28,8 @@ _FRIENDLY = [duration_us(size) for size in (
     "1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d", "2d", "5d", "7d", "10d", "30d",
 )]  # fmt: skip
 _HOUR_US, _DAY_US = duration_us("1h"), duration_us("1d")
+_LONGEST = "3650000d"
+_LONGEST_US = duration_us(_LONGEST)
 _EVER_US = 2**61
 """73,000 years."""
 ROW_US = 1
@@ -90,6 +92,18 @@ class WindowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.length_us + self.skipped_us
 
 
+def bounded_us(duration: Duration) -> int:
+    """Return the microseconds of a duration that a view can have.
+
+    Raises DefinitionError for one below 0 or of more than 10,000 years: times and the sums of them are 64 bits.
+    """
+    found = duration_us(duration)
+    if not 0 <= found <= _LONGEST_US:
+        message = f"{duration!r} is too short or too long: durations of a view are from 0s to {_LONGEST} (10,000 years)"
+        raise DefinitionError(message)
+    return found
+
+
 def tile_size(window_us: int, lag_us: int = 0) -> int:
     """Return the tile size of a window in microseconds: the smallest round size that makes at most 60 tiles.
 
@@ -111,10 +125,10 @@ def tile_size(window_us: int, lag_us: int = 0) -> int:
 
 def _lagging(window: WindowSpec, lag: Duration | None) -> WindowSpec:
     """Return the window as it was ``lag`` ago. Raises DefinitionError."""
-    lag_us = 0 if lag is None else duration_us(lag)
+    lag_us = 0 if lag is None else bounded_us(lag)
     if not lag_us:
         return window
-    if lag_us < 0 or lag_us % window.tile_us or (window.length_us + lag_us) // window.tile_us > MOST_OLD_TILES:
+    if lag_us % window.tile_us or (window.length_us + lag_us) // window.tile_us > MOST_OLD_TILES:
         message = (
             f"a window of {format_duration(window.length_us)} in steps of {format_duration(window.tile_us)} with a lag "
             f"of {format_duration(lag_us)}: a lag is a whole number of steps, and the window begins at most "
@@ -144,7 +158,7 @@ class Tumbling:
     @cached_property
     def spec(self) -> WindowSpec:
         """The window as data, named ``tumbling_<length>`` or with its lag. Raises DefinitionError."""
-        length = duration_us(self.length)
+        length = bounded_us(self.length)
         if length < SECOND:
             message = f"a tumbling window of {format_duration(length)} is too short: at least 1s"
             raise DefinitionError(message)
@@ -173,7 +187,7 @@ class Sliding:
     @cached_property
     def spec(self) -> WindowSpec:
         """The window as data, named by its length, or by its length and lag. Raises DefinitionError."""
-        length, lag = duration_us(self.length), 0 if self.lag is None else duration_us(self.lag)
+        length, lag = bounded_us(self.length), 0 if self.lag is None else bounded_us(self.lag)
         every = tile_size(length, lag) if self.every is None else duration_us(self.every)
         if every < SECOND or length % every or not 0 < length // every <= MOST_OLD_TILES:
             message = (
@@ -318,11 +332,11 @@ class Session:
     @cached_property
     def spec(self) -> WindowSpec:
         """The window as data, named by its gap, its limit, and how many sessions ago. Raises DefinitionError."""
-        gap = duration_us(self.gap)
+        gap = bounded_us(self.gap)
         if gap < SECOND or type(self.ago) is not int or not 0 <= self.ago <= MOST_SESSIONS:
             message = f"{self!r}: the gap is at least 1s, and ago is a whole number from 0 to {MOST_SESSIONS}"
             raise DefinitionError(message)
-        length = MOST_TILES * gap if self.within is None else duration_us(self.within)
+        length = bounded_us(timedelta(microseconds=MOST_TILES * gap) if self.within is None else self.within)
         tile = next((size for size in (gap, *reversed(_FRIENDLY)) if size <= gap and length % size == 0), 0)
         if not tile or not gap <= length <= tile * MOST_OLD_TILES:
             sizes = ", ".join(format_duration(size) for size in _FRIENDLY)
@@ -345,5 +359,5 @@ def window_spec(window: Window) -> WindowSpec:
     """Return a window as data: name, length and tile size. Raises DefinitionError."""
     if isinstance(window, Sliding | Tumbling | Calendar | Lifetime | Rows | Session):
         return window.spec
-    length = duration_us(window)
+    length = bounded_us(window)
     return WindowSpec(name=format_duration(length), length_us=length, tile_us=tile_size(length))
