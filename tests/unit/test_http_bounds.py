@@ -18,7 +18,7 @@ from starlette.responses import Response
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient
 from headrace.serving.http import ConnectionLimits, HttpOptions, RequestLimits, application
-from headrace.serving.http.server import ServerOptions, configuration
+from headrace.serving.http.server import ServerOptions, configuration, serve
 from headrace.serving.http.worker_processes import DrainingServer
 from tests.support.http_fuzz import ANY_BODY, ANY_BYTES, LIVEZ, PATHS
 from tests.support.http_scene import InThreads, ask, serving
@@ -283,3 +283,13 @@ def test_a_server_that_stops_answers_what_still_comes_and_says_that_it_closes() 
         assert (response.read(), response.getheader("connection")) == (b"ok\n", "close")
         thread.join(20)
         assert not thread.is_alive()
+
+
+def test_a_server_on_port_0_says_which_port_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DrainingServer, "run", lambda *_: None)
+    said: list[int] = []
+    serve(
+        lambda: application(InThreads(FeatureClient(MemoryOnlineStore()))), ServerOptions(port=0), listens=said.append
+    )
+    assert len(said) == 1
+    assert said[0] > 0

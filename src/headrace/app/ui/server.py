@@ -38,9 +38,21 @@ def run(settings: Settings) -> None:
         limits=ConnectionLimits(answered=_ANSWERED),
         address_from="ui.host and ui.port, or --host and --port",
     )
-    logger.info("the page is at", url=f"http://{own.host}:{own.port}/", hosts=hosts)
     live.start()
     try:
-        serve(lambda: application, where)
+        serve(
+            lambda: application,
+            where,
+            listens=lambda port: logger.info("the page is at", url=page_url(own.host, port), hosts=hosts),
+        )
     finally:
         live.stop()
+
+
+def page_url(host: str, port: int) -> str:
+    """Return the address of the page for a browser.
+
+    >>> page_url("127.0.0.1", 8765), page_url("::1", 8765)
+    ('http://127.0.0.1:8765/', 'http://[::1]:8765/')
+    """
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

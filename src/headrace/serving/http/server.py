@@ -46,8 +46,11 @@ class ServerOptions:
     address_from: str = "--host and --port"
 
 
-def serve(make: Callable[[], ASGIApp], options: ServerOptions) -> None:
+def serve(make: Callable[[], ASGIApp], options: ServerOptions, *, listens: Callable[[int], None] | None = None) -> None:
     """Serve until SIGINT or SIGTERM; open requests are answered.
+
+    ``listens`` is called with the port once connections are taken. It is another one than that of the options if
+    theirs is 0.
 
     ``make`` is called once in each process. If there are several processes, ``make`` is pickled, and SIGHUP replaces
     the processes one by one, without a request that fails. Raises SettingsError if the address is taken or a
@@ -57,6 +60,8 @@ def serve(make: Callable[[], ASGIApp], options: ServerOptions) -> None:
         _check(options.tls)
     config = configuration(make, options)
     with _listening(options) as listener, stop_signals.calling(_stopped_already):
+        if listens is not None:
+            listens(listener.getsockname()[1])
         if options.workers == 1:
             DrainingServer(config).run([listener])
         else:
