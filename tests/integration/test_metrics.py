@@ -241,8 +241,8 @@ def test_a_probe_says_that_the_loop_stands_and_that_a_worker_has_not_begun() -> 
         assert (status, said) == (503, "nothing was reported yet: the log says what it waits for\n")
         metrics.reported(WorkerReport("w", 7_000_000, []), {})
         assert probe(port, "readyz") == probe(port, "livez") == (200, "ok\n")
-        now[0] = 61.5
-        assert probe(port, "livez") == (503, "the loop has not moved for 61 s\n")
+        now[0] = 301.5
+        assert probe(port, "livez") == (503, "the loop has not moved for 301 s\n")
         assert probe(port, "readyz") == (200, "ok\n")
         stop = threading.Event()
         left = [1]
@@ -253,6 +253,9 @@ def test_a_probe_says_that_the_loop_stands_and_that_a_worker_has_not_begun() -> 
             return "here"
 
         assert UntilAvailable(stop, pulse.moved)(away) == "here"  # who waits for a store moves
+        assert probe(port, "livez") == (200, "ok\n")
+        now[0] += 301.5
+        assert UntilAvailable(stop, pulse.moved)(away) == "here"  # so does who opens one of many partitions
         assert probe(port, "livez") == (200, "ok\n")
 
 

@@ -157,6 +157,29 @@ def test_a_snapshot_is_encoded_once_for_all_viewers() -> None:
     assert all(re.fullmatch(rb"id: \d+\ndata: {}\n\n", frame) for frame in made)
 
 
+def test_a_snapshot_that_fails_does_not_end_the_pages() -> None:
+    calls: list[int] = []
+
+    def read() -> bytes:
+        calls.append(1)
+        if len(calls) == 2:
+            raise ZeroDivisionError
+        return b"%d" % len(calls)
+
+    async def run() -> bytes:
+        feed = SnapshotFeed(read, 30, every_s=0.01)
+        making = asyncio.create_task(feed.run())
+        found = b""
+        async for frame in feed.frames():
+            found = frame
+            if len(calls) > 2 and b"data" in frame and b"data: 1\n" not in frame:
+                break
+        making.cancel()
+        return found
+
+    assert asyncio.run(asyncio.wait_for(run(), 20)).endswith(b"data: 3\n\n")
+
+
 def test_the_page_has_no_way_to_write() -> None:
     """It imports no producer, no store, no log, no registry and nothing that predicts."""
     files = [*UI.glob("*.py"), *(UI.parent / "snapshot").glob("*.py"), *(UI.parent / "flow").glob("*.py")]

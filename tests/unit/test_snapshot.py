@@ -150,6 +150,25 @@ def test_records_that_come_twice_or_cannot_be_read_change_nothing() -> None:
     assert msgspec.json.decode(before, type=Snapshot) == made.snapshot(NOW)
 
 
+def test_reports_of_two_workers_at_one_time_are_no_rate() -> None:
+    made = fold(report(NOW, 10), report(NOW, 12, worker="w2"), report(NOW - SECOND, 14, worker="w3"))
+    assert [each.rate for each in made.snapshot(NOW).partitions] == [None, None]
+    take(made, report(NOW + SECOND, 16, worker="w2"))
+    assert [each.rate for each in made.snapshot(NOW + SECOND).partitions] == [1.0, 1.0]
+
+
+def test_processes_that_come_and_go_are_forgotten() -> None:
+    made = fold(*HEALTHY)
+    one = encode(made.snapshot(NOW + 5_000 * SECOND))
+    for number in range(3_000):
+        at_us = NOW + number * SECOND
+        take(made, report(at_us, number, worker=f"w{number}"), trainer(at_us, process=f"t{number}"),
+             application(at_us, 1, process=f"a{number}"))  # fmt: skip
+    workers, models = made._workers, made._models
+    assert max(len(workers._reports), len(models._trainers), len(models._beats), len(models._rates)) <= 1_000
+    assert len(encode(made.snapshot(NOW + 10_000 * SECOND))) < 2 * len(one)
+
+
 def test_an_unsigned_event_has_no_effect_where_events_are_signed() -> None:
     made = SnapshotFold(TOPICS, PublicationSigning(["0123456789abcdef"]), ["risk"], begun_us=T0)
     take(made, version(1))

@@ -27,7 +27,7 @@ class UntilAvailable:
         position = until_available(writer.position, source)
 
     The action itself must not wait in this way: then one place decides when waiting ends. ``moved`` is called after
-    each attempt that failed: who waits is not stuck.
+    each attempt: who waits is not stuck, and neither is who opens one of many partitions after the other.
     """
 
     def __init__(self, stop: threading.Event, moved: Callable[[], None] = lambda: None) -> None:
@@ -38,7 +38,7 @@ class UntilAvailable:
         wait = _FIRST_S
         while True:
             try:
-                return action(*args, **kwargs)
+                found = action(*args, **kwargs)
             except TransientError as error:
                 if self._stop.is_set():
                     raise
@@ -46,3 +46,6 @@ class UntilAvailable:
                 logger.warning("waiting for a store", error=str(error))
                 self._stop.wait(wait)
                 wait = min(wait * 2, _MOST_S)
+            else:
+                self._moved()
+                return found

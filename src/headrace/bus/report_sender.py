@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -58,11 +57,17 @@ class ReportSender:
 
     def send(self, key: bytes, value: bytes) -> None:
         """Send a report soon."""
-        with suppress(BufferError):  # Kafka is away, and earlier ones wait
+        from confluent_kafka import KafkaException  # noqa: PLC0415
+
+        try:
             self._producer.produce(self._topic, value, key, on_delivery=self._delivered)
+        except BufferError:  # Kafka is away, and earlier ones wait
+            pass
+        except KafkaException as error:  # it is too large, or the client has given the topic up
+            self._delivered(error.args[0])
         self._producer.poll(0)
 
-    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+    def _delivered(self, error: KafkaError | None, _: Message | None = None) -> None:
         code = None if error is None else error.code()
         if error is not None and code != self._refused:
             said = error.str() + missing_right(error, "Write", self._topic)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from headrace.models.model_events import Acknowledgement, ModelEvent
     from headrace.trainers.runs.messages import DecisionRecord, RunEnded
 
+K = TypeVar("K")
+H = TypeVar("H", TrainerHeartbeat, ApplicationHeartbeat)
 _RUNS, _VERSIONS = 20, 100
 _OVERDUE = 2
 _FORGOTTEN_US = 3_600 * SECOND
+_MOST_PROCESSES = 1_000
 
 
 class ModelPart:
@@ -81,6 +84,7 @@ class ModelPart:
             known = self._trainers.get(heartbeat.process)
             if known is None or known.observed_us < heartbeat.observed_us:
                 self._trainers[heartbeat.process] = heartbeat
+                self._trainers = _bounded(self._trainers)
             return
         key = (heartbeat.process, heartbeat.model)
         before = self._beats.get(key)
@@ -90,6 +94,9 @@ class ModelPart:
             passed_us = heartbeat.observed_us - before.observed_us
             self._rates[key] = round((heartbeat.predicted - before.predicted) * SECOND / passed_us, 1)
         self._beats[key] = heartbeat
+        if len(self._beats) > _MOST_PROCESSES:
+            self._beats = _bounded(self._beats)
+            self._rates = {key: rate for key, rate in self._rates.items() if key in self._beats}
 
     def checked(self, report: CheckReport) -> None:
         """Take the result of a check."""
@@ -206,6 +213,13 @@ class ModelPart:
             else None,
             error=refused if slowest is None or slowest.error is UNSET else slowest.error,
         )
+
+
+def _bounded(beats: dict[K, H]) -> dict[K, H]:
+    """Return the heartbeats without the older half if there are too many: each start of a process has a name."""
+    if len(beats) <= _MOST_PROCESSES:
+        return beats
+    return dict(sorted(beats.items(), key=lambda each: each[1].observed_us)[_MOST_PROCESSES // 2 :])
 
 
 def _version_of(beat: ApplicationHeartbeat | None, ack: Acknowledgement | None) -> int | None:

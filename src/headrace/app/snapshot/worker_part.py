@@ -20,6 +20,7 @@ SILENT_US = 5 * SECOND
 """A worker reports each second."""
 _RATE_US = 10 * SECOND
 _FORGOTTEN_US = 3_600 * SECOND
+_MOST_WORKERS = 1_000
 
 Positions = deque[tuple[int, int]]
 
@@ -49,10 +50,20 @@ class WorkerPart:
         if before is not None and before.at_us >= at_us:
             return
         self._reports[report.worker] = TimedReport(at_us, report)
+        if len(self._reports) > _MOST_WORKERS:
+            self._forget()
         for each in report.partitions:
             _note(self._consumed.setdefault(each.source, deque()), at_us, each.next_offset)
             for view, cursor in each.views.items():
                 _note(self._folded.setdefault((view, each.source), deque()), at_us, cursor.rows_total)
+
+    def _forget(self) -> None:
+        """Drop the older half of the reports: each start of a worker has a name of its own."""
+        newest = sorted(self._reports.items(), key=lambda each: each[1].at_us)[_MOST_WORKERS // 2 :]
+        self._reports = dict(newest)
+        parts = [part for timed in self._reports.values() for part in timed.report.partitions]
+        self._consumed = {part.source: self._consumed[part.source] for part in parts}
+        self._folded = {(view, part.source): self._folded[view, part.source] for part in parts for view in part.views}
 
     def partitions(self, wanted: Mapping[str, int], now_us: int) -> list[PartitionNow]:
         """Return the partitions of all reports, and those of the wanted topics of which nobody has told.
@@ -136,8 +147,8 @@ def _stopped(timed: TimedReport, stopped: StoppedReport, now_us: int) -> Partiti
 
 
 def _note(positions: Positions, at_us: int, position: int) -> None:
-    """Note a position. A smaller one is of a new beginning, so the earlier ones say nothing of a rate."""
-    if positions and position < positions[-1][1]:
+    """Note a position. One that is smaller, or not later, is another worker's: so the earlier ones say no rate."""
+    if positions and (position < positions[-1][1] or at_us <= positions[-1][0]):
         positions.clear()
     positions.append((at_us, position))
     while len(positions) > 2 and at_us - positions[0][0] > _RATE_US:  # noqa: PLR2004 - a rate needs two

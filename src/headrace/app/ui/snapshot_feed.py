@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from headrace.base.background_tasks import BackgroundTask
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
@@ -16,7 +18,8 @@ _LONGEST = 600
 class SnapshotFeed:
     """Calls ``read`` once a second while somebody looks, and gives its bytes to each viewer as one frame.
 
-    A viewer that reads slowly misses frames, and then gets the newest one.
+    A viewer that reads slowly misses frames, and then gets the newest one. A ``read`` that raises is logged, and tried
+    again: meanwhile the pages say for how long they have heard nothing.
     """
 
     def __init__(self, read: Callable[[], bytes], most: int, every_s: float = _EVERY_S) -> None:
@@ -32,9 +35,11 @@ class SnapshotFeed:
 
     async def run(self) -> None:
         """Make frames, until it is cancelled."""
+        task = BackgroundTask("snapshots of the page")
         while True:
             if self.viewers:
-                await self._make()
+                with task.attempt():
+                    await self._make()
             await asyncio.sleep(self._every_s)
 
     async def frames(self) -> AsyncIterator[bytes]:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from headrace.base.loop_pulse import LoopPulse
 from headrace.base.waiting import UntilAvailable
 from headrace.bus.consumer import BatchConsumer
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.kafka_clients import admin
 from headrace.bus.producer import EventProducer
+from headrace.bus.report_sender import ReportSender
 from headrace.streams.plane.acquisition import Acquisition
 from headrace.streams.plane.catch_up import CatchUp
 from headrace.streams.plane.folding import Folding
@@ -121,14 +123,16 @@ class DataPlane:
                 closing.callback(opened.flusher.shutdown)
             catch_up = CatchUp(self._store, streams, piece_rows=self._config.catch_up_rows)
             closing.callback(catch_up.close)
-            parts = self._parts(streams, catch_up)
+            reports = ReportSender(self._config.bootstrap_servers, ControlTopics(self._config.namespace).observations)
+            closing.callback(reports.close)
+            parts = self._parts(streams, catch_up, reports)
             closing.callback(parts.folding.close)
             closing.callback(parts.imported.close)
             closing.callback(parts.consumer.close)  # the first to be closed
             parts.consumer.subscribe(list(streams), parts.ownership)
             yield PlaneLoop(self._config, parts, self._signals, self._environment.monotonic)
 
-    def _parts(self, streams: Mapping[str, LoggedStream], catch_up: CatchUp) -> PlaneParts:
+    def _parts(self, streams: Mapping[str, LoggedStream], catch_up: CatchUp, reports: ReportSender) -> PlaneParts:
         """Make the parts in order. Each part uses the parts before it."""
         config, store, environment = self._config, self._store, self._environment
         partitions, until_available, meter = self._partitions, self._until_available, self._meter
@@ -158,7 +162,7 @@ class DataPlane:
             scavenger=Scavenger(store, views),
             reporter=WorkerReporter(
                 config, environment.clock, partitions=partitions, flushes=flushes, consumer=consumer,
-                producer=producer, meter=meter,
+                sender=reports, meter=meter,
             ),
             until_available=until_available, memory_bytes=config.memory_bytes,
         )  # fmt: skip
