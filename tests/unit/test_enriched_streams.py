@@ -80,6 +80,7 @@ NOT_NULL = FeatureService("z", [card], on_demand={"d": col("amount") - 1}, reque
         (payments, plain, {"keys": {"cart": "card_id"}}, r"keys names 'cart'.*it has \['card'\]"),
         (payments, plain, {"keys": "card"}, "keys='card' is a str; write a dict"),
         (payments, card, {}, "write a feature service"),
+        (purchases, plain, {"topic": purchases.topic}, "is the one that the events come from"),
         (purchases, IN_TEXT, {}, "reads the request's 'shop'.*no field 'shop'"),
         (payments, IN_TEXT, {"keys": {"card": "card_id"}}, "field 'shop' is str, and service 'far' has it as float"),
         (payments, NOT_NULL, {"keys": {"card": "card_id"}}, r"'amount' is float \| None, and service 'z' has it as fl"),

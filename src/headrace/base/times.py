@@ -19,6 +19,7 @@ Instant = Annotated[int, msgspec.Meta(ge=-62_135_596_800_000_000, le=253_402_300
 """Microseconds since the epoch in a message: from the year 1 to the year 9999, so that a datetime can hold it."""
 _UNITS = {"ms": 1_000, "s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND}
 _FORM = re.compile(r"([0-9]{1,18})(ms|s|m|h|d)")
+_LONGEST_DAYS = 3_650_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,6 +37,18 @@ def duration_us(duration: Duration) -> int:
         )
         raise DefinitionError(message)
     return int(match[1]) * _UNITS[match[2]]
+
+
+def bounded_us(duration: Duration) -> int:
+    """Return the microseconds of a duration that a stream or a view can have.
+
+    Raises DefinitionError for one below 0 or of more than 10,000 years: times and the sums of them are 64 bits.
+    """
+    found = duration_us(duration)
+    if not 0 <= found <= _LONGEST_DAYS * _UNITS["d"]:
+        message = f"{duration!r} is too short or too long: write a duration from 0s to {_LONGEST_DAYS}d (10,000 years)"
+        raise DefinitionError(message)
+    return found
 
 
 def format_duration(us: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import UNSET
 
 from headrace.base.arguments import expect, expect_names
-from headrace.base.times import Duration, duration_us, format_duration
+from headrace.base.times import Duration, bounded_us, duration_us, format_duration
 from headrace.bus.event import Event, Field, fields, leaves
 from headrace.bus.formats.json_format import Json
 from headrace.bus.formats.record_format import RecordFormat
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_TOPIC = re.compile(r"(?!\.\.?$)[A-Za-z0-9._-]{1,249}")
 _JSON = Json()
 _LONGEST_WITHIN_US = duration_us("36500d")
 
@@ -100,7 +100,7 @@ class Stream:
             self._check_key(self.field(name))
         for name, duration in (("lateness", self.lateness), ("tolerance", self.tolerance)):
             with naming(f"stream {self.topic!r}: {name}"):
-                duration_us(duration)
+                bounded_us(duration)
         self._check_unique()
 
     def _check_types(self) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET
 
 from headrace.base.arguments import expect, expect_items, expect_values
-from headrace.base.times import Duration, duration_us
+from headrace.base.times import Duration, bounded_us, duration_us
 from headrace.bus.stream import Stream
 from headrace.bus.table import Table
 from headrace.bus.vector import dim_of
@@ -28,7 +28,7 @@ from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, check
 from headrace.features.definitions.table_columns import check_column, check_entity, row_values, table_columns
 from headrace.features.definitions.vectors import check_vectors, is_of_vectors
 from headrace.features.definitions.view_spec import ViewClock, ViewSpec
-from headrace.features.definitions.windows import Lifetime, Window, bounded_us, window_spec
+from headrace.features.definitions.windows import Lifetime, Window, window_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

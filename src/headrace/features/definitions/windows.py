@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from headrace.base.times import SECOND, Duration, duration_us, format_duration
+from headrace.base.times import SECOND, Duration, bounded_us, duration_us, format_duration
 from headrace.base.zones import time_zone
 from headrace.errors import DefinitionError
 
@@ -28,8 +28,6 @@ _FRIENDLY = [duration_us(size) for size in (
     "1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d", "2d", "5d", "7d", "10d", "30d",
 )]  # fmt: skip
 _HOUR_US, _DAY_US = duration_us("1h"), duration_us("1d")
-_LONGEST = "3650000d"
-_LONGEST_US = duration_us(_LONGEST)
 _EVER_US = 2**61
 """73,000 years."""
 ROW_US = 1
@@ -90,18 +88,6 @@ class WindowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def reach_us(self) -> int:
         """The time from the beginning of the window to now, in microseconds."""
         return self.length_us + self.skipped_us
-
-
-def bounded_us(duration: Duration) -> int:
-    """Return the microseconds of a duration that a view can have.
-
-    Raises DefinitionError for one below 0 or of more than 10,000 years: times and the sums of them are 64 bits.
-    """
-    found = duration_us(duration)
-    if not 0 <= found <= _LONGEST_US:
-        message = f"{duration!r} is too short or too long: durations of a view are from 0s to {_LONGEST} (10,000 years)"
-        raise DefinitionError(message)
-    return found
 
 
 def tile_size(window_us: int, lag_us: int = 0) -> int:

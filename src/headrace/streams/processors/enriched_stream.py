@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import msgspec
 
 from headrace.base.arguments import expect, expect_values
-from headrace.base.times import duration_us
+from headrace.base.times import bounded_us
 from headrace.bus.stream import Stream
 from headrace.bus.stream_spec import FieldSpec
 from headrace.bus.table import Table
@@ -51,7 +51,7 @@ class Enrichment:
     @cached_property
     def silent_after_us(self) -> int | None:
         """How long a partition that brings nothing new is waited for; None: until it brings something."""
-        return None if self.silent_after is None else duration_us(self.silent_after)
+        return None if self.silent_after is None else bounded_us(self.silent_after)
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,15 @@ def enriched_stream(
         raise DefinitionError(f"{where}: own_event={own_event!r}; write 'excluded' or 'included'")
     expect_values(where, "keys", {} if keys is None else keys, str, write="a dict, such as {'card': 'card_id'}")
     with naming(f"{where}: silent_after"):
-        waited_us = 1 if silent_after is None else duration_us(silent_after)
+        waited_us = 1 if silent_after is None else bounded_us(silent_after)
     if waited_us <= 0:
         raise DefinitionError(f"{where}: silent_after={silent_after!r}: write a duration above 0s, such as '1m'")
+    if topic == origin.topic:
+        raise DefinitionError(f"{where}: topic={topic!r} is the one that the events come from; write another name")
     of_keys = _keys(where, origin, service, {} if keys is None else keys)
     _check_requests(where, origin, service)
     return EnrichedStream(
-        topic=topic or f"{origin.topic}.{service.name}",
+        topic=f"{origin.topic}.{service.name}" if topic is None else topic,
         event=_event(where, origin, service),
         event_time=origin.event_time,
         key=origin.key,
