@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import msgspec
+import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -184,6 +185,14 @@ def test_the_versions_have_the_interval_of_their_gate() -> None:
         (2, "live", 0.02, 0.01),
     ]
     assert found.since_us == T0 + 2
+
+
+@pytest.mark.parametrize(
+    "gate", [{"metrics": []}, {"metrics": {"auc": 3}}, {"metrics": {"auc": {"gain": "many", "gain_low": 1}}}]
+)
+def test_a_gate_of_another_shape_does_not_end_the_snapshot(gate: dict[str, Any]) -> None:
+    (found,) = fold(version(1, gate={"metric": "auc", **gate})).snapshot(NOW).models[0].versions
+    assert (found.version, found.metric, found.gain) == (1, "auc", None)
 
 
 def test_the_screen_shows_the_sentences_and_a_dash_for_what_nobody_has_told() -> None:

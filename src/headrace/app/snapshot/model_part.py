@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 H = TypeVar("H", TrainerHeartbeat, ApplicationHeartbeat)
 _RUNS, _VERSIONS = 20, 100
+_GAINS = ("gain", "gain_low", "gain_high")
 _OVERDUE = 2
 _FORGOTTEN_US = 3_600 * SECOND
 _MOST_PROCESSES = 1_000
@@ -248,7 +249,9 @@ def _versions(state: ModelState) -> list[VersionNow]:
 def _published(state: ModelState, event: ModelEvent, data: Published) -> VersionNow:
     is_waiting = state.waiting is not None and state.waiting.data.version == data.version
     metric = data.gate.get("metric")
-    gains = data.gate.get("metrics", {}).get(metric, {}) if isinstance(metric, str) else {}
+    metrics = data.gate.get("metrics")  # whoever may write model events may write anything here
+    gains = metrics.get(metric) if isinstance(metrics, dict) and isinstance(metric, str) else None
+    known = gains if isinstance(gains, dict) else {}
     return VersionNow(
         version=data.version,
         status="live"
@@ -262,5 +265,5 @@ def _published(state: ModelState, event: ModelEvent, data: Published) -> Version
         rule=data.cause.rule,
         reason=data.cause.reason,
         metric=metric if isinstance(metric, str) else None,
-        **{name: float(gains[name]) for name in ("gain", "gain_low", "gain_high") if name in gains},
+        **{name: float(known[name]) for name in _GAINS if isinstance(known.get(name), (int, float))},
     )
