@@ -68,12 +68,8 @@ def scene(services: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def store(scene: FeastScene) -> Iterator[Any]:
-    from headrace.feast import objects
-
-    store = scene.feast()
-    store.apply([*objects(service).values()])
-    yield store
-    store.teardown()
+    with scene.applied(service) as store:
+        yield store
 
 
 def midnight(day: date) -> datetime:

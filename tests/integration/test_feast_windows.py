@@ -69,12 +69,8 @@ def scene(services: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def store(scene: FeastScene) -> Iterator[Any]:
-    from headrace.feast import objects
-
-    store = scene.feast()
-    store.apply([*objects(service).values()])
-    yield store
-    store.teardown()
+    with scene.applied(service) as store:
+        yield store
 
 
 def test_feast_a_look_up_and_a_training_set_say_the_same(scene: FeastScene, store: Any) -> None:

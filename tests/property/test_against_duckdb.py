@@ -116,7 +116,7 @@ PANDAS: dict[str, Callable[[Any], Any]] = {
     "loyal": lambda of: of.k.value_counts(normalize=True).max(),
     "unique": lambda of: of.k.dropna()[::-1].drop_duplicates().head(4).tolist(),
 }
-"""Of the aggregates, those that pandas has a word for."""
+"""Pandas has a word for each of these aggregates."""
 
 
 def test_each_aggregate_is_said_by_one_of_them() -> None:

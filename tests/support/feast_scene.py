@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
@@ -157,6 +158,16 @@ class FeastScene:
         import feast
 
         return feast.FeatureStore(repo_path=str(self.folder))
+
+    @contextmanager
+    def applied(self, service: FeatureService) -> Iterator[Any]:
+        """Feast's store with the objects of a service, and without them afterwards."""
+        from headrace.feast import objects
+
+        store = self.feast()
+        store.apply([*objects(service).values()])
+        yield store
+        store.teardown()
 
 
 def statuses(response: Any) -> dict[str, list[str]]:

@@ -157,7 +157,7 @@ def opened(closed_on: int | None) -> tuple[list[Order], list[Return], Path]:
 
 @cache
 def served(closed_on: int | None, version: int, until: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What is logged of the orders that a version answers: the vectors and the predictions."""
+    """The vectors and the predictions that are logged for the orders which a version answers."""
     bought, _, _ = opened(closed_on)
     chosen = [o for o in bought if day(LIVE_FROM) <= int(o.ordered_at.timestamp() * 1e6) < day(until)]
     vectors = judged(VECTORS, [vector(order, 3.0) for order in chosen])

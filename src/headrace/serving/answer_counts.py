@@ -23,7 +23,7 @@ BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0
 
 
 class AnswerCounts:
-    """What was answered since the start. Safe from any thread.
+    """Counts of answers since the start. Safe from any thread.
 
     ``predicted`` counts answers of a version, and ``of_shadows`` the values of other versions for the same vectors.
     ``statuses`` counts rows by view and status. ``calls`` has the calls of each class of :data:`BOUNDS`, and those that

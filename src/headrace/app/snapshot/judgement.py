@@ -33,7 +33,7 @@ _SWAP_US = 60 * SECOND
 
 @dataclass(frozen=True)
 class Told:
-    """What is judged: the parts of a snapshot at ``now_us``. The reader has listened since ``begun_us``."""
+    """The parts of a snapshot at ``now_us``, to be judged. The reader has listened since ``begun_us``."""
 
     partitions: Sequence[PartitionNow]
     views: Sequence[ViewNow]

@@ -1,4 +1,4 @@
-"""What is said of models: model events, decisions, ended runs, acknowledgements, heartbeats and checks."""
+"""The part of a snapshot about models: from model events, decisions, runs, acknowledgements, heartbeats and checks."""
 
 from __future__ import annotations
 
